@@ -1,0 +1,55 @@
+"""Customer-journey research in Jupyter: personas, drop-off and journey maps from event logs.
+
+>>> import journeylab as jl
+>>> events = jl.read_events("demo")
+>>> steps = jl.build_steps(events, jl.JourneyRules.load("ecommerce"))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Each name and the module that has it: a name is imported when it is first used, so that `import journeylab` is quick.
+_HOME = {
+    "JourneylabError": "errors",
+    "ParameterError": "errors",
+    "ReportError": "errors",
+    "RuleError": "errors",
+    "SchemaError": "errors",
+    "connect": "engine",
+    "JourneyRules": "rules",
+    "read_events": "sources.generic",
+    "check_events": "sources.check",
+    "LoadReport": "sources.check",
+    "write_demo": "sources.demo",
+    "build_steps": "journeys",
+    "build_journeys": "journeys",
+    "Funnel": "funnel",
+    "FunnelRules": "funnel",
+    "build_funnel": "funnel",
+    "find_drop_offs": "funnel",
+    "compare_next": "funnel",
+    "count_flows": "paths",
+    "count_transitions": "paths",
+    "count_variants": "paths",
+    "step_matrix": "paths",
+    "MarkovMixture": "personas",
+    "Personas": "personas",
+    "fit_personas": "personas",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'journeylab' has no attribute {name!r}")
+    value = getattr(import_module(f"journeylab.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

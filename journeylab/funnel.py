@@ -1,0 +1,387 @@
+"""How many go on from step to step, who is still on the way, and where the loss is out of line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Literal
+
+import ibis
+
+from journeylab.engine import median, store
+from journeylab.errors import RuleError, nearest
+from journeylab.journeys import end_of_observation
+from journeylab.rules import parse_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Unit = Literal["customer", "journey", "session"]
+_TABLE_COLUMNS = (
+    *("step", "label", "n", "share_of_start", "share_of_previous", "low", "high", "n_lost", "n_open"),
+    *("n_mature", "conversion_mature", "mature_low", "mature_high", "median_time_s"),
+)
+_NO_GROUP = "(none)"
+_UNIT_COLUMN = {"customer": "customer_id", "journey": "journey_id", "session": "session_id"}
+
+
+@dataclass(frozen=True)
+class FunnelRules:
+    """What counts as going through the steps?
+
+    Ordered: each step happens after the one before; other events may lie between. The clock starts at the unit's first
+    event of step 1. A second event at the same instant counts as after the first only if (seq, event_id) says so.
+
+    Parameters
+    ----------
+    steps
+        At least two. Each an event, a stage (where no event has that name), or a tuple of alternatives.
+    within
+        Every step must happen at most this long after step 1, such as ``"7D"``. None: no limit.
+    unit
+        Who goes through: each customer once, each journey, or each session.
+    dormant_after
+        Without `within`: who has been silent for longer than this is lost, not still on the way.
+        Default: 30 days for customers and journeys, 30 minutes for sessions.
+    """
+
+    steps: Sequence[str | Sequence[str]]
+    within: str | None = None
+    unit: Unit = "customer"
+    dormant_after: str | None = None
+
+    def __post_init__(self) -> None:
+        steps = tuple(step if isinstance(step, str) else tuple(step) for step in self.steps)
+        object.__setattr__(self, "steps", steps)
+        if isinstance(self.steps, str) or len(steps) < 2 or not all(steps):
+            raise RuleError(f"FunnelRules: steps must be a list of at least two events or stages; found {self.steps!r}")
+        if self.unit not in _UNIT_COLUMN:
+            raise RuleError(f'FunnelRules: unit must be one of {", ".join(_UNIT_COLUMN)}; found "{self.unit}"')
+        for name in ("within", "dormant_after"):
+            if getattr(self, name) is not None:
+                parse_duration(getattr(self, name), name)
+
+    @property
+    def within_s(self) -> int | None:
+        """The window in seconds."""
+        return None if self.within is None else parse_duration(self.within, "within")
+
+    @property
+    def dormant_s(self) -> int:
+        """The silence in seconds after which a unit without a window is lost."""
+        return parse_duration(self.dormant_after or ("30m" if self.unit == "session" else "30D"), "dormant_after")
+
+
+@dataclass(frozen=True, eq=False)
+class Funnel:
+    """The answer of `build_funnel`.
+
+    Attributes
+    ----------
+    table
+        One row per step (and group): [the group], step (from 1), label, n, share_of_start, share_of_previous, low and
+        high (95 % Wilson interval of share_of_start), n_lost, n_open, n_mature, conversion_mature, mature_low,
+        mature_high, median_time_s (from step 1, among those who reached the step).
+        ``n = n of the next step + n_lost + n_open`` in each row.
+    units
+        Ibis table, one row per unit that started: unit, customer_id, [group], reached (the furthest step),
+        reached_position (of that step's event in the customer's history), is_open, is_mature, time_1, time_2, …
+    """
+
+    rules: FunnelRules
+    by: str | None
+    as_of: datetime
+    labels: tuple[str, ...]
+    table: pd.DataFrame
+    units: ibis.Table
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the funnel on a matplotlib axes."""
+        from journeylab.plots import plot_funnel
+
+        return plot_funnel(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        from journeylab.svg import draw_funnel
+
+        return draw_funnel(self)._repr_html_()
+
+
+def build_funnel(
+    steps: ibis.Table,
+    rules: FunnelRules | Sequence[str | Sequence[str]],
+    *,
+    by: str | None = None,
+    as_of: str | datetime | None = None,
+) -> Funnel:
+    """How many units reach each step, how many are lost, and how many are still on the way?
+
+    Parameters
+    ----------
+    steps
+        From `build_steps`.
+    rules
+        `FunnelRules`, or just their steps.
+    by
+        Split the answer by this column, as it stands at the unit's first event of step 1 (so that a unit is in one
+        group for good). A null is the group "(none)".
+    as_of
+        End of observation (UTC); default: the last event of `steps`.
+
+    Returns
+    -------
+    Funnel
+        See there; the queries have run.
+
+    Notes
+    -----
+    A unit that stopped before the last step is *open* while its time is not over: until `within` has passed since its
+    start, or, without a window, until it has been silent for `dormant_after`. *Mature* figures look only at starts
+    whose whole window lies before `as_of` (null without a window).
+    """
+    rules = rules if isinstance(rules, FunnelRules) else FunnelRules(tuple(rules))
+    if by is not None and by not in steps.columns:
+        raise RuleError(f'build_funnel: no column "{by}" to split by.{nearest(by, steps.columns)}')
+    if by in _TABLE_COLUMNS:
+        raise RuleError(f'build_funnel: "{by}" is a column of the answer itself; rename yours in read_events(columns=)')
+    end = end_of_observation(steps, as_of)
+    seen = steps.filter(steps.timestamp <= end)
+    marked = _mark(seen, rules)
+    units = store(_judge(_follow(marked, rules, by), seen, rules, end), steps.get_backend())
+    labels = tuple(step if isinstance(step, str) else " / ".join(step) for step in rules.steps)
+    return Funnel(rules, by, end, labels, _tabulate(units, labels, by), units)
+
+
+def _mark(seen: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Keep the events that any step names, with one flag per step."""
+    names = [name for step in rules.steps for name in ((step,) if isinstance(step, str) else step)]
+    found = seen.filter(seen.event.isin(names)).event.nunique().execute()
+    known_events = set(names) if found == len(set(names)) else set(_distinct(seen.event))
+    stages = set(_distinct(seen.stage)) if known_events != set(names) else set()
+    unknown = [name for name in dict.fromkeys(names) if name not in known_events and name not in stages]
+    if unknown:
+        options = sorted(known_events | stages)
+        hints = "; ".join(f'"{name}"{nearest(name, options)}' for name in unknown)
+        raise RuleError(
+            f"FunnelRules: {len(unknown)} of {len(names)} names are neither an event nor a stage of this log: {hints}"
+        )
+
+    def is_step(step: str | Sequence[str]) -> ibis.Value:
+        alternatives = (step,) if isinstance(step, str) else step
+        events = [name for name in alternatives if name in known_events]
+        flag = seen.event.isin(events) if events else ibis.literal(False)
+        named = [name for name in alternatives if name not in known_events]
+        return flag | seen.stage.isin(named).fill_null(False) if named else flag
+
+    flags = {f"_step_{i}": is_step(step) for i, step in enumerate(rules.steps, 1)}
+    marked = seen.mutate(_unit=seen[_UNIT_COLUMN[rules.unit]], **flags)
+    return marked.filter(ibis.or_(*(marked[name] for name in flags)))
+
+
+def _distinct(column: ibis.Value) -> list[str]:
+    values = column.name("value").as_table().distinct().execute()["value"]
+    return [str(value) for value in values.dropna()]
+
+
+def _follow(marked: ibis.Table, rules: FunnelRules, by: str | None) -> ibis.Table:
+    """Walk the steps one by one: the earliest event of each that comes after the earliest of the one before."""
+    starts = marked.filter(marked["_step_1"])
+    walk = starts.group_by("_unit").agg(
+        customer_id=starts.customer_id.min(),
+        rank_1=starts["rank"].min(),
+        time_1=starts.timestamp.min(),
+        position_1=starts.position.min(),
+    )
+    if by is not None:
+        groups = starts.select("_unit", position_1="position", _group=starts[by].cast("string").fill_null(_NO_GROUP))
+        walk = walk.join(groups, ["_unit", "position_1"])
+    for i in range(2, len(rules.steps) + 1):
+        before, here = i - 1, marked.filter(marked[f"_step_{i}"]).select("_unit", "rank", "timestamp", "position")
+        later = here.join(walk.select("_unit", "time_1", _before=f"rank_{before}"), "_unit")
+        later = later.filter(later["rank"] > later["_before"])
+        if rules.within_s is not None:
+            later = later.filter(later.timestamp.delta(later.time_1, unit="microsecond") <= rules.within_s * 1_000_000)
+        first = later.group_by("_unit").agg(
+            **{
+                f"rank_{i}": later["rank"].min(),
+                f"time_{i}": later.timestamp.min(),
+                f"position_{i}": later.position.min(),
+            }
+        )
+        walk = walk.left_join(first, "_unit").drop("_unit_right")
+    return walk
+
+
+def _judge(walk: ibis.Table, seen: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
+    """Say of each unit how far it came and whether its time is over."""
+    last_step = len(rules.steps)
+    reached = reduce(add, (walk[f"rank_{i}"].notnull().cast("int64") for i in range(1, last_step + 1)))
+    furthest = ibis.coalesce(*(walk[f"position_{i}"] for i in range(last_step, 0, -1)))
+    walk = walk.mutate(reached=reached, reached_position=furthest)
+    observed_us = ibis.literal(end).delta(walk.time_1, unit="microsecond")
+    if rules.within_s is not None:
+        is_mature = observed_us >= rules.within_s * 1_000_000
+        is_open = ~is_mature
+    else:
+        last = seen.group_by(_unit=seen[_UNIT_COLUMN[rules.unit]]).agg(_last=seen.timestamp.max())
+        walk = walk.join(last, "_unit")
+        is_mature = ibis.literal(False)
+        is_open = ibis.literal(end).delta(walk["_last"], unit="microsecond") <= rules.dormant_s * 1_000_000
+    group = {"group": walk["_group"]} if "_group" in walk.columns else {}
+    times = {name: walk[name] for name in walk.columns if name.startswith("time_")}
+    return walk.select(
+        unit=walk["_unit"],
+        customer_id=walk.customer_id,
+        **group,
+        reached=walk.reached,
+        reached_position=walk.reached_position,
+        is_open=is_open & (walk.reached < last_step),
+        is_mature=is_mature,
+        **times,
+    )
+
+
+def _tabulate(units: ibis.Table, labels: tuple[str, ...], by: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    counted: dict[str, ibis.Value] = {"_start": units.count(), "_mature": units.is_mature.sum()}
+    for i in range(1, len(labels) + 1):
+        counted |= {
+            f"n_{i}": (units.reached >= i).sum(),
+            f"open_{i}": (units.is_open & (units.reached == i)).sum(),
+            f"mature_{i}": (units.is_mature & (units.reached >= i)).sum(),
+            f"median_{i}": median(units[f"time_{i}"].delta(units.time_1, unit="microsecond") / 1e6),
+        }
+    wide = units.group_by("group").agg(**counted) if by else units.agg(**counted)
+    wide = wide.execute()
+    if by:
+        wide = wide.sort_values(["_start", "group"], ascending=[False, True])
+    rows = []
+    for record in wide.to_dict("records"):
+        for i, label in enumerate(labels, 1):
+            n, n_next = record[f"n_{i}"], record.get(f"n_{i + 1}", record[f"n_{i}"])
+            rows.append(
+                {
+                    **({by: record["group"]} if by else {}),
+                    "step": i,
+                    "label": label,
+                    "n": n,
+                    "_start": record["_start"],
+                    "_previous": record[f"n_{max(i - 1, 1)}"],
+                    "n_lost": n - n_next - record[f"open_{i}"],
+                    "n_open": record[f"open_{i}"],
+                    "n_mature": record["_mature"],
+                    "_n_mature_reached": record[f"mature_{i}"],
+                    "median_time_s": record[f"median_{i}"] if i > 1 else float("nan"),
+                }
+            )
+    return _add_shares(pd.DataFrame(rows), by)
+
+
+def _add_shares(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
+    from statsmodels.stats.proportion import proportion_confint
+
+    def share(part: str, whole: str) -> pd.Series:
+        return table[part] / table[whole].where(table[whole] > 0)
+
+    table["share_of_start"] = share("n", "_start")
+    table["share_of_previous"] = share("n", "_previous")
+    table["low"], table["high"] = proportion_confint(table["n"], table["_start"], method="wilson")
+    table["conversion_mature"] = share("_n_mature_reached", "n_mature")
+    mature = table["n_mature"].where(table["n_mature"] > 0)
+    table["mature_low"], table["mature_high"] = proportion_confint(table["_n_mature_reached"], mature, method="wilson")
+    return table[[*([by] if by else []), *_TABLE_COLUMNS]].reset_index(drop=True)
+
+
+def find_drop_offs(funnel: Funnel, *, min_n: int = 30) -> pd.DataFrame:
+    """Between which steps, and in which group, are more customers lost than elsewhere?
+
+    Parameters
+    ----------
+    funnel
+        From `build_funnel` with `by`.
+    min_n
+        A group with fewer units at a step is flagged `is_small` and ranked last.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group and step but the last, best finding first: the group, step, label, next_label, n (units that
+        reached the step and are not still on the way), n_lost, share_lost (of n), share_lost_elsewhere (all others),
+        difference with low and high (95 %, Newcombe), p_adjusted (Agresti-Caffo, Holm over all rows), excess_lost
+        (units lost beyond what the others' share would cost), is_small. Ranked by the excess at the lower bound.
+
+    Notes
+    -----
+    Association, not cause: groups differ in more than their name.
+    """
+    import pandas as pd
+    from statsmodels.stats.multitest import multipletests
+
+    by = funnel.by
+    if by is None:
+        raise RuleError('find_drop_offs compares groups: build the funnel with by=, such as by="channel"')
+    known = funnel.table.assign(n=funnel.table["n"] - funnel.table["n_open"])
+    rows = []
+    for step, label in enumerate(funnel.labels[:-1], 1):
+        cells = known.loc[known["step"] == step, [by, "n", "n_lost"]]
+        n_all, lost_all = int(cells["n"].sum()), int(cells["n_lost"].sum())
+        for group, n, lost in cells.itertuples(index=False):
+            place = {by: group, "step": step, "label": label, "next_label": funnel.labels[step], "n": n, "n_lost": lost}
+            rows.append(place | _compare_loss(lost, n, lost_all - lost, n_all - n))
+    table = pd.DataFrame(rows)
+    tested = table["p_adjusted"].notna()
+    if tested.any():
+        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p_adjusted"], method="holm")[1]
+    table["is_small"] = table["n"] < min_n
+    surest = table["low"] * table["n"]
+    ranked = table.assign(_surest=surest).sort_values(["is_small", "_surest"], ascending=[True, False], kind="stable")
+    return ranked.drop(columns="_surest").reset_index(drop=True)
+
+
+def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> dict[str, float]:
+    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
+
+    nan = float("nan")
+    share, elsewhere = lost / n if n else nan, lost_elsewhere / n_elsewhere if n_elsewhere else nan
+    low = high = p = nan
+    if n and n_elsewhere:
+        low, high = confint_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="newcomb")
+        p = float(test_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="agresti-caffo").pvalue)
+    return {
+        "share_lost": share,
+        "share_lost_elsewhere": elsewhere,
+        "difference": share - elsewhere,
+        "low": low,
+        "high": high,
+        "p_adjusted": p,
+        "excess_lost": (share - elsewhere) * n,
+    }
+
+
+def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
+    """What did those who dropped out do next, in the same journey?
+
+    Returns
+    -------
+    pandas.DataFrame
+        step, label (where they stopped), next_event (None: nothing more in that journey), n, share (of those lost at
+        the step). Units that are still on the way are not lost and not counted.
+    """
+    units = funnel.units
+    lost = units.filter((units.reached < len(funnel.labels)) & ~units.is_open).select(
+        "customer_id", "reached", position="reached_position"
+    )
+    after = lost.join(steps.select("customer_id", "position", "next_event"), ["customer_id", "position"])
+    table: pd.DataFrame = after.group_by("reached", "next_event").agg(n=after.count()).execute()
+    table = table.rename(columns={"reached": "step"})
+    table["label"] = [funnel.labels[step - 1] for step in table["step"]]
+    table["share"] = table["n"] / table.groupby("step")["n"].transform("sum")
+    table["next_event"] = table["next_event"].astype(object).where(table["next_event"].notna(), None)
+    table["_name"] = table["next_event"].fillna("")
+    order = table.sort_values(["step", "n", "_name"], ascending=[True, False, True])
+    return order[["step", "label", "next_event", "n", "share"]].reset_index(drop=True)

@@ -1,0 +1,119 @@
+"""The columns of an event log, and everything that can be wrong with one of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+
+REQUIRED = ("customer_id", "event", "timestamp")
+
+#: Optional columns of the events table and their types. Ids are text, always.
+OPTIONAL = {
+    "event_id": "string",
+    "seq": "int64",
+    "session_id": "string",
+    "journey_id": "string",
+    "channel": "string",
+    "stage": "string",
+    "value": "float64",
+    "score": "float64",
+    "score_scale": "string",
+    "text": "string",
+    "account_id": "string",
+    "role": "string",
+    "source": "string",
+}
+
+#: What `read_events` writes about each row: its place in the source, why it does not count, how its time was read.
+ROW, PROBLEM, TIME = "_row", "_problem", "_time"
+BOOKKEEPING = (ROW, PROBLEM, TIME)
+
+#: What `build_steps` adds.
+STEP_COLUMNS = ("position", "rank", "step", "gap_s", "next_event")
+
+RESERVED = frozenset((*BOOKKEEPING, *STEP_COLUMNS))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One way in which a row can fail, and the switches that let the load go on."""
+
+    column: str
+    what: str
+    advice: str
+    repair: str
+    keep: str | None = None
+
+
+#: In order of precedence: a row is counted under the first that fits.
+PROBLEMS = {
+    "null_customer": Problem(
+        "customer_id", "without a customer", "fill the ids in the source, or set these rows aside", "drop_null_customer"
+    ),
+    "damaged_id": Problem(
+        "customer_id",
+        "with an id that a spreadsheet has rounded (1.22E+17)",
+        "export the ids again as text: their digits are lost here",
+        "drop_damaged_id",
+        "keep_damaged_id",
+    ),
+    "null_event": Problem(
+        "event", "without an event", "name the events in the source, or set these rows aside", "drop_null_event"
+    ),
+    "null_timestamp": Problem(
+        "timestamp", "without a time", "fill the times in the source, or set these rows aside", "drop_null_timestamp"
+    ),
+    "unparsed_timestamp": Problem(
+        "timestamp",
+        "with a time that cannot be read",
+        'pass timestamp_format= (such as "%d.%m.%Y %H:%M")',
+        "drop_unparsed_timestamp",
+    ),
+    "epoch_zero": Problem(
+        "timestamp",
+        "in 1970 (an epoch of zero, or a wrong unit)",
+        "check the export, or pass epoch= with the unit",
+        "drop_epoch_zero",
+        "keep_epoch_zero",
+    ),
+    "mixed_epoch": Problem(
+        "timestamp",
+        "with another epoch unit than most",
+        "pass epoch= with the unit if it is one after all",
+        "drop_mixed_epoch",
+        "keep_mixed_epoch",
+    ),
+    "unparsed_number": Problem(
+        "value, score, seq",
+        "with a number that cannot be read",
+        "pass decimal= (such as ','), or set these rows aside",
+        "drop_unparsed_number",
+        "keep_unparsed_number",
+    ),
+    "duplicate": Problem(
+        "all columns",
+        "that repeat an earlier row in every column",
+        "keep one of each, or keep them all if they are real",
+        "drop_duplicate",
+        "keep_duplicate",
+    ),
+}
+
+#: How a time was read, for the load report.
+TIMES = {
+    "utc_offset": "with their own offset from UTC",
+    "naive": "without a zone, read as UTC (pass tz= if the clock was another)",
+    "local": "without a zone, read as local time in tz",
+    "local_gap": "at a local time that was skipped when summer time began",
+    "local_overlap": "at a local time that happened twice when summer time ended, read as the later",
+    "epoch_s": "as seconds since 1970",
+    "epoch_ms": "as milliseconds since 1970",
+    "epoch_us": "as microseconds since 1970",
+    "epoch_ns": "as nanoseconds since 1970",
+}
+
+
+def is_used(events: ibis.Table) -> ibis.Value:
+    """Does a row count? It does without a problem, or with one that the load was told to keep."""
+    return events[PROBLEM].isnull() | events[PROBLEM].startswith("kept_")
