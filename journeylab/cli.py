@@ -1,0 +1,214 @@
+"""The command line: every question that journeylab answers, without Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from journeylab import __version__
+from journeylab.errors import JourneylabError, ParameterError
+
+if TYPE_CHECKING:
+    from journeylab.report import Progress
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    # Help is plain text where nobody looks at it on a terminal, and quicker.
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 the data, a rule, a parameter or a report is at fault, 2 wrong usage."""
+    try:
+        app(arguments, prog_name="journeylab")
+    except JourneylabError as error:
+        sys.exit(f"journeylab: {error}")
+    except OSError as error:
+        sys.exit(
+            f"journeylab: {error.strerror or error}: {error.filename}" if error.filename else f"journeylab: {error}"
+        )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"journeylab {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def _journeylab(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Customer-journey research: who your customers are, how they travel, where they leave.
+
+    Start with: journeylab demo, then journeylab run data_check personas drop_off --out reports/demo
+    """
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("data/raw/demo"),
+    customers: Annotated[int, typer.Option(min=1, help="How many customers.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 7,
+) -> None:
+    """Write the log of an imaginary shop.
+
+    It has five kinds of customers and one planted drop-off, and the truth about both in a file beside it.
+
+    Example: journeylab demo --out data/raw/demo --customers 2000
+    """
+    from journeylab.sources.demo import write_demo
+
+    for name, path in write_demo(out, n_customers=customers, seed=seed).items():
+        print(f"{name}: {path}")
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="A csv, tsv, Parquet, JSON lines or xlsx file, or a glob.")],
+    customer_id: Annotated[str, typer.Option(help="The column with the customer.")] = "customer_id",
+    event: Annotated[str, typer.Option(help="The column with the event's name.")] = "event",
+    timestamp: Annotated[str, typer.Option(help="The column with the time.")] = "timestamp",
+    tz: Annotated[str | None, typer.Option(help="The zone of times without one, such as Europe/Warsaw.")] = None,
+    repair: Annotated[
+        list[str] | None, typer.Option(help='A repair that the check has named, or "all". May be given again.')
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="A rules file, or the name of a ready set such as ecommerce.")
+    ] = None,
+) -> None:
+    """Say whether an event log can be trusted.
+
+    Counts what is missing, repeated, unreadable or unknown. Nothing is dropped or repaired unless you say so.
+
+    Example: journeylab check shop.csv --customer-id client --tz Europe/Warsaw
+    """
+    from journeylab.rules import JourneyRules
+    from journeylab.sources.check import check_events
+    from journeylab.sources.generic import read_events
+
+    events = read_events(file, customer_id=customer_id, event=event, timestamp=timestamp, tz=tz, repair=repair or ())
+    print(check_events(events, JourneyRules.load(rules) if rules else None))
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Notebooks by name, or paths to .ipynb files.", metavar="NAME")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: new, or an earlier run to add to.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="May be given again.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Parameters as YAML; -p wins.")
+    ] = None,
+) -> None:
+    """Run notebooks with parameters into HTML reports.
+
+    Each notebook takes the parameters that it knows; one that none knows is refused before anything starts.
+
+    Example: journeylab run personas drop_off -p data=shop.csv -p k=4 --out reports/2026-11
+    """
+    from journeylab.report import run_reports
+
+    given = {**(_read_file(file) if file else {}), **_split_parameters(parameter or [])}
+    with _show_progress() as progress:
+        reports = run_reports(names, given, out=out, text=True, progress=progress)
+    for report in reports:
+        print(f"{report.name}: {report.html} ({report.seconds:.1f} s)")
+    print(f"index: {out / 'index.html'}")
+
+
+@app.command()
+def notebooks(name: Annotated[str | None, typer.Argument(help="A notebook by name or path.")] = None) -> None:
+    """List the notebooks, or the parameters of one.
+
+    Example: journeylab notebooks personas
+    """
+    from journeylab.parameters import find_notebooks, read_notebook
+
+    if name is None:
+        listed = [read_notebook(path) for path in find_notebooks().values()]
+        _print_rows([(notebook.name, notebook.question or notebook.title) for notebook in listed])
+        return
+    notebook = read_notebook(name)
+    print("\n".join(dict.fromkeys(filter(None, (notebook.title, notebook.question)))))
+    if notebook.parameters:
+        _print_rows([(each.name, each.annotation, f"= {each.default!r}", each.help) for each in notebook.parameters])
+    else:
+        print("takes no parameters")
+
+
+@app.command()
+def sources() -> None:
+    """List the kinds of files that can be read.
+
+    Example: journeylab sources
+    """
+    from journeylab.sources.generic import list_sources
+
+    table = list_sources()
+    _print_rows([tuple(map(str, row)) for row in table.itertuples(index=False)])
+
+
+def _split_parameters(pairs: list[str]) -> dict[str, object]:
+    parted = [pair.partition("=") for pair in pairs]
+    for name, equals, _ in parted:
+        if not equals:
+            raise typer.BadParameter(f'"{name}" has no value; write -p name=value')
+    return {name.strip(): value for name, _, value in parted}
+
+
+def _read_file(path: Path) -> Mapping[str, object]:
+    """Read parameters as text: YAML itself would make 7 of `007` and False of `no`."""
+    import yaml
+
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise ParameterError(f"{path} must hold lines such as name: value")
+    return found
+
+
+@contextmanager
+def _show_progress() -> Iterator[Progress]:
+    """Show how far the notebooks are: bars on a terminal, a line per notebook elsewhere."""
+    if not sys.stderr.isatty():
+        yield _print_progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+def _print_progress(name: str, done: int, total: int) -> None:
+    if done == 0:
+        print(f"{name}: running", file=sys.stderr, flush=True)
+
+
+def _print_rows(rows: list[tuple[str, ...]]) -> None:
+    """Print rows in columns, the last as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,194 @@
+"""The pages: one for a report, one for a run, filled here. Every text is escaped unless it was made as HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+
+_FOLDER = Path(__file__).parent
+_HIDDEN_TAGS = frozenset(("parameters", "injected-parameters", "remove-cell"))
+# What a page may never hold, whoever wrote it: the second wall behind escaping, the CSP is the third.
+_ACTIVE = re.compile(r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|portal)\b)", re.IGNORECASE)
+_MOST_FIGURES, _MOST_LETTERS = 8, 40
+
+
+def render_report(notebook: Any, **facts: Any) -> str:
+    """Make the page of one executed notebook.
+
+    Parameters
+    ----------
+    notebook
+        An executed `nbformat` notebook; not changed.
+    **facts
+        What ``report.html.j2`` shows around the cells: name, title, heading, data, versions, and the parameters with
+        their values and whether these were given.
+    """
+    # The page's head shows it: a second h1 would be one too many.
+    cells = re.sub(r"<h1>.*?</h1>", "", _render_cells(notebook), count=1, flags=re.DOTALL)
+    body, contents = _add_anchors(_ACTIVE.sub("&lt;", cells))
+    contents.append(("about-this-report", "About this report"))
+    return _pages().get_template("report.html.j2").render(body=body, contents=contents, **facts)
+
+
+def render_run(title: str, run: Mapping[str, Any]) -> str:
+    """Make the index of a run from what its run.json says."""
+    reports = [
+        {"name": name, "figures": _choose_figures(report["values"]), "headline": report["values"].get("headline")}
+        | report
+        for name, report in run["reports"].items()
+    ]
+    page = _pages().get_template("run.html.j2")
+    return page.render(title=title, reports=reports, created=run["created"], version=run["journeylab"])
+
+
+@cache
+def _pages() -> jinja2.Environment:
+    import jinja2
+
+    pages = jinja2.Environment(
+        autoescape=True, loader=jinja2.FileSystemLoader(_FOLDER), trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    pages.filters |= {
+        "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        "day": lambda moment: moment[:10],
+        "moment": lambda moment: moment[:19].replace("T", " "),
+        "as_text": _write_parameter,
+    }
+    return pages
+
+
+def _render_cells(notebook: Any) -> str:
+    """Let nbconvert write the visible cells."""
+    from nbconvert.exporters import TemplateExporter
+    from nbconvert.filters import Highlight2HTML
+
+    exporter = TemplateExporter(template_name="report", extra_template_basedirs=[str(_FOLDER)], file_extension=".html")
+    exporter.environment.autoescape = True
+    exporter.environment.filters |= {
+        "is_hidden": lambda cell: bool(_HIDDEN_TAGS & set(cell.metadata.get("tags", []))),
+        "markdown": lambda source, attachments: _render_markdown(source, attachments, escape=False),
+        # Markdown that a cell printed may hold text from data: HTML in it is shown, not obeyed.
+        "markdown_of_data": lambda source: _render_markdown(source, None, escape=True),
+        "highlight": Highlight2HTML(pygments_lexer="python3"),
+        "pick": _Pictures().pick,
+    }
+    body, _ = exporter.from_notebook_node(notebook)
+    return str(body)
+
+
+def _render_markdown(source: str, attachments: Any, *, escape: bool) -> str:
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    renderer = IPythonRenderer(
+        escape=escape, allow_harmful_protocols=False, exclude_anchor_links=True, attachments=attachments or {}
+    )
+    return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
+class _Pictures:
+    """Chooses what to show of an output, and numbers the pictures so that their ids differ."""
+
+    def __init__(self) -> None:
+        self._n = 0
+
+    def pick(self, output: Any) -> tuple[str, str, str]:
+        """Return kind, content and alternative text; an empty kind for an output that is not shown."""
+        if output.output_type == "stream":
+            return ("text", output.text, "") if output.name == "stdout" else ("", "", "")
+        data = output.get("data", {})
+        for kind in ("text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"):
+            if kind in data:
+                return self._show(kind, data[kind], output.metadata)
+        return "", "", ""
+
+    def _show(self, kind: str, content: str, about: Any) -> tuple[str, str, str]:
+        alt = str(about.get(kind, {}).get("alt") or about.get("alt") or "Figure without a description")
+        match kind.partition("/"):
+            case _, _, "svg+xml":
+                self._n += 1
+                return "svg", _make_inline(content, self._n), alt
+            case "image", _, _:
+                return "image", f"data:{kind};base64,{''.join(content.split())}", alt
+            case _, _, "html":
+                # pandas' own style would outweigh the page's.
+                return "html", re.sub(r"<style scoped>.*?</style>", "", content, count=1, flags=re.DOTALL), ""
+            case _, _, "markdown":
+                return "markdown", content, ""
+        # An address in memory tells nothing, and differs from run to run.
+        return ("", "", "") if re.search(r" at 0x[0-9a-f]+>", content) else ("text", content, "")
+
+
+def _make_inline(svg: str, number: int) -> str:
+    """Make a drawing part of the page: no prologue, no date, and ids that are its own and the same in each run."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    names: dict[str, str] = {}
+
+    def rename(found: re.Match[str]) -> str:
+        return found[1] + names.setdefault(found[2], f"f{number}-{len(names)}")
+
+    return re.sub(r"""(\bid="|url\(#|href="#)([^")]+)""", rename, svg)
+
+
+def _add_anchors(body: str) -> tuple[str, list[tuple[str, str]]]:
+    """Give each heading an id and each scrolling region its name; return the second-level headings with their ids."""
+    contents: list[tuple[str, str]] = []
+    anchors: set[str] = {"main", "about-this-report"}
+    regions: dict[str, int] = {}
+    section = ""
+
+    def name(found: re.Match[str]) -> str:
+        nonlocal section
+        if found["region"]:
+            kind = found["region"]
+            regions[kind] = regions.get(kind, 0) + 1
+            return f'aria-label="{kind} {regions[kind]}{section}"'
+        text = unescape(re.sub(r"<[^>]+>", "", found["text"])).strip()
+        slug = re.sub(r"\W+", "-", text.casefold()).strip("-") or "section"
+        anchor = next(each for each in (slug, *(f"{slug}-{i}" for i in range(2, 10_000))) if each not in anchors)
+        anchors.add(anchor)
+        if found["level"] == "2":
+            contents.append((anchor, text))
+        section = f": {found['text']}" if "<" not in found["text"] and '"' not in found["text"] else ""
+        return f'<h{found["level"]} id="{anchor}">{found["text"]}</h{found["level"]}>'
+
+    pattern = r'<h(?P<level>[23])>(?P<text>.*?)</h(?P=level)>|(?<=tabindex="0" )aria-label="(?P<region>Table|Figure)"'
+    return re.sub(pattern, name, body, flags=re.DOTALL), contents
+
+
+def _write_parameter(value: object) -> str:
+    """Write a value as one would type it."""
+    if value is None or isinstance(value, str):
+        return "none" if value is None else value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _choose_figures(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return the first recorded values that are one number or a few words: name in words, value, whether a number."""
+    figures = []
+    for name, value in values.items():
+        if name == "headline":
+            continue
+        label = name.removeprefix("n_").removesuffix("_s").replace("_", " ")
+        if isinstance(value, int | float):
+            figures.append((label, _write_number(name, value), True))
+        elif isinstance(value, str) and len(value) <= _MOST_LETTERS:
+            figures.append((label, value, False))
+    return figures[:_MOST_FIGURES]
+
+
+def _write_number(name: str, value: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.startswith("share"):
+        return f"{100 * value:.1f} %"
+    written = f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    unit = " s" if name.endswith("_s") else ""
+    return written.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "−") + unit
