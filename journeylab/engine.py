@@ -82,7 +82,13 @@ def store(expression: ibis.Table, con: ibis.BaseBackend, *, name: str | None = N
         return con.create_table(name, expression, overwrite=True)
     # Spark has no temporary tables.
     temporary = con.name == "duckdb"
-    return con.create_table(ibis.util.gen_name("journeylab"), expression, temp=temporary)
+    name = ibis.util.gen_name("journeylab")
+    try:
+        return con.create_table(name, expression, temp=temporary)
+    except Exception:
+        # Ibis creates a table before it fills it.
+        con.drop_table(name, force=True)
+        raise
 
 
 def local_to_utc(local: ibis.Value, zone: str, con: ibis.BaseBackend) -> ibis.Value:
@@ -104,6 +110,6 @@ def utc_of_zoned(instant: ibis.Value, con: ibis.BaseBackend) -> ibis.Value:
     return instant.cast("timestamp('UTC')").cast("timestamp")
 
 
-def median(column: ibis.Value) -> ibis.Value:
+def median(column: ibis.Value, con: ibis.BaseBackend) -> ibis.Value:
     """The middle value: exact where the backend can (BigQuery knows approximate quantiles only)."""
-    return column.median()
+    return column.approx_median() if con.name == "bigquery" else column.median()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ import ibis
 
 from journeylab.engine import median, store
 from journeylab.errors import RuleError, nearest
+from journeylab.formats import format_count, format_interval, format_points, format_share
 from journeylab.journeys import end_of_observation
 from journeylab.rules import parse_duration
 
@@ -24,6 +25,10 @@ Unit = Literal["customer", "journey", "session"]
 _TABLE_COLUMNS = (
     *("step", "label", "n", "share_of_start", "share_of_previous", "low", "high", "n_lost", "n_open"),
     *("n_mature", "conversion_mature", "mature_low", "mature_high", "median_time_s"),
+)
+_FINDING_COLUMNS = (
+    *("step", "label", "next_label", "n", "n_lost", "share_lost", "share_lost_elsewhere", "difference", "low", "high"),
+    *("p_adjusted", "excess_lost", "is_small"),
 )
 _NO_GROUP = "(none)"
 _UNIT_COLUMN = {"customer": "customer_id", "journey": "journey_id", "session": "session_id"}
@@ -55,10 +60,11 @@ class FunnelRules:
     dormant_after: str | None = None
 
     def __post_init__(self) -> None:
-        steps = tuple(step if isinstance(step, str) else tuple(step) for step in self.steps)
-        object.__setattr__(self, "steps", steps)
-        if isinstance(self.steps, str) or len(steps) < 2 or not all(steps):
+        given = [self.steps] if isinstance(self.steps, str) else list(self.steps)
+        steps = tuple(step if isinstance(step, str) else tuple(step) for step in given)
+        if len(steps) < 2 or not all(steps):
             raise RuleError(f"FunnelRules: steps must be a list of at least two events or stages; found {self.steps!r}")
+        object.__setattr__(self, "steps", steps)
         if self.unit not in _UNIT_COLUMN:
             raise RuleError(f'FunnelRules: unit must be one of {", ".join(_UNIT_COLUMN)}; found "{self.unit}"')
         for name in ("within", "dormant_after"):
@@ -106,7 +112,7 @@ class Funnel:
         return plot_funnel(self, ax=ax)
 
     def _repr_html_(self) -> str:
-        from journeylab.svg import draw_funnel
+        from journeylab.svg_funnel import draw_funnel
 
         return draw_funnel(self)._repr_html_()
 
@@ -116,7 +122,7 @@ def build_funnel(
     rules: FunnelRules | Sequence[str | Sequence[str]],
     *,
     by: str | None = None,
-    as_of: str | datetime | None = None,
+    as_of: str | date | None = None,
 ) -> Funnel:
     """How many units reach each step, how many are lost, and how many are still on the way?
 
@@ -143,39 +149,46 @@ def build_funnel(
     start, or, without a window, until it has been silent for `dormant_after`. *Mature* figures look only at starts
     whose whole window lies before `as_of` (null without a window).
     """
-    rules = rules if isinstance(rules, FunnelRules) else FunnelRules(tuple(rules))
+    rules = rules if isinstance(rules, FunnelRules) else FunnelRules(rules)
     if by is not None and by not in steps.columns:
         raise RuleError(f'build_funnel: no column "{by}" to split by.{nearest(by, steps.columns)}')
-    if by in _TABLE_COLUMNS:
+    if by in (*_TABLE_COLUMNS, *_FINDING_COLUMNS):
         raise RuleError(f'build_funnel: "{by}" is a column of the answer itself; rename yours in read_events(columns=)')
+    events = _find_events(steps, rules)
     end = end_of_observation(steps, as_of)
     seen = steps.filter(steps.timestamp <= end)
-    marked = _mark(seen, rules)
-    units = store(_judge(_follow(marked, rules, by), seen, rules, end), steps.get_backend())
+    walk = _follow(_mark(seen, rules, events), rules, by)
+    units = store(_judge(walk, seen, rules, end), steps.get_backend())
     labels = tuple(step if isinstance(step, str) else " / ".join(step) for step in rules.steps)
     return Funnel(rules, by, end, labels, _tabulate(units, labels, by), units)
 
 
-def _mark(seen: ibis.Table, rules: FunnelRules) -> ibis.Table:
-    """Keep the events that any step names, with one flag per step."""
-    names = [name for step in rules.steps for name in ((step,) if isinstance(step, str) else step)]
-    found = seen.filter(seen.event.isin(names)).event.nunique().execute()
-    known_events = set(names) if found == len(set(names)) else set(_distinct(seen.event))
-    stages = set(_distinct(seen.stage)) if known_events != set(names) else set()
-    unknown = [name for name in dict.fromkeys(names) if name not in known_events and name not in stages]
+def _find_events(steps: ibis.Table, rules: FunnelRules) -> set[str]:
+    """Which names are events of this log? The steps' other names are stages, or the rules do not fit the log."""
+    names = {name: None for step in rules.steps for name in ((step,) if isinstance(step, str) else step)}
+    found = set(_distinct(steps.filter(steps.event.isin(list(names))).event))
+    if found == set(names):
+        return found
+    stages = set(_distinct(steps.stage))
+    unknown = [name for name in names if name not in found | stages]
     if unknown:
-        options = sorted(known_events | stages)
+        options = sorted({*_distinct(steps.event), *stages})
         hints = "; ".join(f'"{name}"{nearest(name, options)}' for name in unknown)
         raise RuleError(
             f"FunnelRules: {len(unknown)} of {len(names)} names are neither an event nor a stage of this log: {hints}"
         )
+    return found
+
+
+def _mark(seen: ibis.Table, rules: FunnelRules, events: set[str]) -> ibis.Table:
+    """Keep the events that any step names, with one flag per step."""
 
     def is_step(step: str | Sequence[str]) -> ibis.Value:
         alternatives = (step,) if isinstance(step, str) else step
-        events = [name for name in alternatives if name in known_events]
-        flag = seen.event.isin(events) if events else ibis.literal(False)
-        named = [name for name in alternatives if name not in known_events]
-        return flag | seen.stage.isin(named).fill_null(False) if named else flag
+        named = [name for name in alternatives if name in events]
+        stages = [name for name in alternatives if name not in events]
+        flag = seen.event.isin(named) if named else ibis.literal(False)
+        return flag | seen.stage.isin(stages).fill_null(False) if stages else flag
 
     flags = {f"_step_{i}": is_step(step) for i, step in enumerate(rules.steps, 1)}
     marked = seen.mutate(_unit=seen[_UNIT_COLUMN[rules.unit]], **flags)
@@ -248,38 +261,42 @@ def _judge(walk: ibis.Table, seen: ibis.Table, rules: FunnelRules, end: datetime
 def _tabulate(units: ibis.Table, labels: tuple[str, ...], by: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    counted: dict[str, ibis.Value] = {"_start": units.count(), "_mature": units.is_mature.sum()}
-    for i in range(1, len(labels) + 1):
-        counted |= {
-            f"n_{i}": (units.reached >= i).sum(),
-            f"open_{i}": (units.is_open & (units.reached == i)).sum(),
-            f"mature_{i}": (units.is_mature & (units.reached >= i)).sum(),
-            f"median_{i}": median(units[f"time_{i}"].delta(units.time_1, unit="microsecond") / 1e6),
-        }
-    wide = units.group_by("group").agg(**counted) if by else units.agg(**counted)
-    wide = wide.execute()
+    counted = _count_reached(units, len(labels))
+    wide = (units.group_by("group").agg(**counted) if by else units.agg(**counted)).execute()
     if by:
-        wide = wide.sort_values(["_start", "group"], ascending=[False, True])
-    rows = []
-    for record in wide.to_dict("records"):
-        for i, label in enumerate(labels, 1):
-            n, n_next = record[f"n_{i}"], record.get(f"n_{i + 1}", record[f"n_{i}"])
-            rows.append(
-                {
-                    **({by: record["group"]} if by else {}),
-                    "step": i,
-                    "label": label,
-                    "n": n,
-                    "_start": record["_start"],
-                    "_previous": record[f"n_{max(i - 1, 1)}"],
-                    "n_lost": n - n_next - record[f"open_{i}"],
-                    "n_open": record[f"open_{i}"],
-                    "n_mature": record["_mature"],
-                    "_n_mature_reached": record[f"mature_{i}"],
-                    "median_time_s": record[f"median_{i}"] if i > 1 else float("nan"),
-                }
-            )
-    return _add_shares(pd.DataFrame(rows), by)
+        wide = wide.sort_values(["n_1", "group"], ascending=[False, True], ignore_index=True)
+    parts = []
+    for i, label in enumerate(labels, 1):
+        n, n_open = wide[f"n_{i}"], wide[f"open_{i}"]
+        part = {
+            "step": i,
+            "label": label,
+            "n": n,
+            "n_lost": n - wide.get(f"n_{i + 1}", n) - n_open,
+            "n_open": n_open,
+            "n_mature": wide["mature_1"],
+            "median_time_s": wide[f"median_{i}"].astype(float) if i > 1 else float("nan"),
+            "_start": wide["n_1"],
+            "_previous": wide[f"n_{max(i - 1, 1)}"],
+            "_n_mature_reached": wide[f"mature_{i}"],
+        }
+        parts.append(pd.DataFrame({by: wide["group"], **part} if by else part))
+    # Row by row of `wide`, that is group by group.
+    return _add_shares(pd.concat(parts).sort_index(kind="stable"), by)
+
+
+def _count_reached(units: ibis.Table, n_steps: int) -> dict[str, ibis.Value]:
+    con = units.get_backend()
+    counted: dict[str, ibis.Value] = {}
+    for i in range(1, n_steps + 1):
+        has_reached = units.reached >= i
+        counted |= {
+            f"n_{i}": units.count(where=has_reached),
+            f"open_{i}": units.count(where=units.is_open & (units.reached == i)),
+            f"mature_{i}": units.count(where=units.is_mature & has_reached),
+            f"median_{i}": median(units[f"time_{i}"].delta(units.time_1, unit="microsecond") / 1e6, con),
+        }
+    return counted
 
 
 def _add_shares(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
@@ -288,12 +305,15 @@ def _add_shares(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
     def share(part: str, whole: str) -> pd.Series:
         return table[part] / table[whole].where(table[whole] > 0)
 
+    def interval(part: str, whole: str) -> tuple[pd.Series, pd.Series]:
+        low, high = proportion_confint(table[part], table[whole].where(table[whole] > 0), method="wilson")
+        return low, high
+
     table["share_of_start"] = share("n", "_start")
     table["share_of_previous"] = share("n", "_previous")
-    table["low"], table["high"] = proportion_confint(table["n"], table["_start"], method="wilson")
+    table["low"], table["high"] = interval("n", "_start")
     table["conversion_mature"] = share("_n_mature_reached", "n_mature")
-    mature = table["n_mature"].where(table["n_mature"] > 0)
-    table["mature_low"], table["mature_high"] = proportion_confint(table["_n_mature_reached"], mature, method="wilson")
+    table["mature_low"], table["mature_high"] = interval("_n_mature_reached", "n_mature")
     return table[[*([by] if by else []), *_TABLE_COLUMNS]].reset_index(drop=True)
 
 
@@ -333,7 +353,7 @@ def find_drop_offs(funnel: Funnel, *, min_n: int = 30) -> pd.DataFrame:
         for group, n, lost in cells.itertuples(index=False):
             place = {by: group, "step": step, "label": label, "next_label": funnel.labels[step], "n": n, "n_lost": lost}
             rows.append(place | _compare_loss(lost, n, lost_all - lost, n_all - n))
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=[by, *_FINDING_COLUMNS])
     tested = table["p_adjusted"].notna()
     if tested.any():
         table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p_adjusted"], method="holm")[1]
@@ -344,6 +364,7 @@ def find_drop_offs(funnel: Funnel, *, min_n: int = 30) -> pd.DataFrame:
 
 
 def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> dict[str, float]:
+    import numpy as np
     from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
     nan = float("nan")
@@ -351,7 +372,9 @@ def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> d
     low = high = p = nan
     if n and n_elsewhere:
         low, high = confint_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="newcomb")
-        p = float(test_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="agresti-caffo").pvalue)
+        # It works out an odds ratio too, which nobody asked for and which has no value where a share is 0 or 1.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = float(test_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="agresti-caffo").pvalue)
     return {
         "share_lost": share,
         "share_lost_elsewhere": elsewhere,
@@ -363,6 +386,25 @@ def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> d
     }
 
 
+def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
+    """What is the first finding of `find_drop_offs`, in one sentence with its base and interval?
+
+    A finding counts where its adjusted p is below 0.05 and its group is not small.
+    """
+    by, units = str(funnel.by), f"{funnel.rules.unit}s"
+    sure = findings[~findings["is_small"] & (findings["difference"] > 0) & (findings["p_adjusted"] < 0.05)]
+    if sure.empty:
+        return f"No {by} loses more {units} at any step than the others do, beyond chance."
+    top = sure.iloc[0]
+    return (
+        f"{by} {top[by]}: of {format_count(top['n'])} {units} who reached {top['label']} and are not still on the way, "
+        f"{format_share(top['share_lost'])} never reached {top['next_label']}, against "
+        f"{format_share(top['share_lost_elsewhere'])} elsewhere (95 % interval of the difference: "
+        f"{format_interval(top['low'], top['high'], format_points)}): "
+        f"about {format_count(top['excess_lost'])} more {units} than expected."
+    )
+
+
 def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     """What did those who dropped out do next, in the same journey?
 
@@ -372,11 +414,14 @@ def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
         step, label (where they stopped), next_event (None: nothing more in that journey), n, share (of those lost at
         the step). Units that are still on the way are not lost and not counted.
     """
-    units = funnel.units
+    units, seen = funnel.units, steps.filter(steps.timestamp <= funnel.as_of)
     lost = units.filter((units.reached < len(funnel.labels)) & ~units.is_open).select(
         "customer_id", "reached", position="reached_position"
     )
-    after = lost.join(steps.select("customer_id", "position", "next_event"), ["customer_id", "position"])
+    stops = lost.join(seen.select("customer_id", "position", "journey_id", "step"), ["customer_id", "position"])
+    # Not `steps.next_event`: that may lie after the end of observation.
+    following = seen.select("journey_id", step=seen.step - 1, next_event="event")
+    after = stops.left_join(following, ["journey_id", "step"])
     table: pd.DataFrame = after.group_by("reached", "next_event").agg(n=after.count()).execute()
     table = table.rename(columns={"reached": "step"})
     table["label"] = [funnel.labels[step - 1] for step in table["step"]]

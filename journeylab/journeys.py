@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from functools import reduce
 from operator import and_
 
@@ -30,7 +30,7 @@ def build_steps(events: ibis.Table, rules: JourneyRules | None = None, *, name: 
     Returns
     -------
     ibis.Table
-        Stored, sorted by customer and time. `events` plus journey_id, session_id (string, unique over customers),
+        Stored, one row per event that counts. `events` plus journey_id, session_id (string, unique over customers),
         position (int64, the event's place in its customer's history, from 1), rank (int64, like position, but events
         that neither timestamp, seq nor event_id can order share one), step (int64, from 1 in the journey), stage
         (string; null for an event that no rule names), gap_s (float64, seconds since the journey's previous event;
@@ -49,7 +49,7 @@ def build_steps(events: ibis.Table, rules: JourneyRules | None = None, *, name: 
     steps = _number(_place(used, rules), rules)
     made = ("journey_id", "session_id", "stage")
     carried = [column for column in events.columns if column not in (*BOOKKEEPING, *made)]
-    steps = steps.select(*carried, *made, *STEP_COLUMNS).order_by("customer_id", "position")
+    steps = steps.select(*carried, *made, *STEP_COLUMNS)
     return store(steps, events.get_backend(), name=name)
 
 
@@ -91,13 +91,16 @@ def _is_tied(used: ibis.Table, history: WindowBuilder) -> ibis.Value:
 
 def _number(placed: ibis.Table, rules: JourneyRules) -> ibis.Table:
     """Count journeys, sessions and steps along each customer's history."""
-    track = ibis.window(group_by=_track_of(placed), order_by="_place")
-    so_far = ibis.window(group_by=_track_of(placed), order_by="_place", preceding=None, following=0)
-    in_history = ibis.window(group_by="customer_id", order_by="position", preceding=None, following=0)
-    marked = placed.mutate(_begins=_begins_journey(placed, rules, track))
-    pause = marked["_begins"] | (marked["_gap_us"] > parse_duration(rules.session_gap, "session_gap") * 1_000_000)
-    if "session_id" in marked.columns:
-        pause = pause | (marked.session_id.isnull() != marked.session_id.lag().over(track).isnull())
+    # One order for all windows wherever it can be: each further one is a further sort.
+    place = "_place" if "journey_id" in placed.columns else "position"
+    track = ibis.window(group_by=_track_of(placed), order_by=place)
+    so_far = ibis.window(group_by=_track_of(placed), order_by=place, preceding=None, following=0)
+    in_history = so_far
+    if "journey_id" in placed.columns:
+        # Only then are there several tracks: without them it is the same order, and one sort less.
+        in_history = ibis.window(group_by="customer_id", order_by="position", preceding=None, following=0)
+    # Windows do not nest: what looks one event back is a column before anything is counted over it.
+    marked = placed.mutate(_begins=_begins_journey(placed, rules, track), _pauses=_pauses(placed, rules, track))
     begins = marked["_begins"]
     counted = marked.mutate(
         rank=(~marked["_is_tied"]).cast("int64").sum().over(in_history),
@@ -105,12 +108,12 @@ def _number(placed: ibis.Table, rules: JourneyRules) -> ibis.Table:
         gap_s=ibis.ifelse(begins, None, marked["_gap_us"] / 1e6),
         next_event=ibis.ifelse(begins.lead().over(track), None, marked.next_event),
         _journey=begins.cast("int64").sum().over(so_far),
-        _session=pause.cast("int64").sum().over(so_far),
+        _session=(begins | marked["_pauses"]).cast("int64").sum().over(so_far),
     )
-    return counted.mutate(
-        journey_id=_name_part(counted, "journey_id", "_journey"),
-        session_id=_name_part(counted, "session_id", "_session"),
-    )
+    named = counted.mutate(journey_id=_name_part(counted, "journey_id", "_journey", owner=counted.customer_id))
+    # Sessions are numbered along the track: where the log names journeys, each begins at 1 again.
+    owner = named.journey_id if "journey_id" in counted.columns else named.customer_id
+    return named.mutate(session_id=_name_part(named, "session_id", "_session", owner=owner))
 
 
 def _begins_journey(placed: ibis.Table, rules: JourneyRules, track: WindowBuilder) -> ibis.Value:
@@ -124,17 +127,26 @@ def _begins_journey(placed: ibis.Table, rules: JourneyRules, track: WindowBuilde
     return (placed["_place"] == 0) | begins.fill_null(False)
 
 
-def _name_part(counted: ibis.Table, column: str, number: str) -> ibis.Value:
-    """Name a journey or session after its customer and its own id or number, so that no two customers share one."""
-    own = counted[number].cast("string")
-    if column in counted.columns:
-        # The tilde keeps numbers apart from ids of the log.
-        own = ibis.coalesce(counted[column], ibis.literal("~").concat(own))
-    return counted.customer_id.concat("/", own)
+def _pauses(placed: ibis.Table, rules: JourneyRules, track: WindowBuilder) -> ibis.Value:
+    """Does a session of ours begin within a journey? Sessions that the log names part those that it does not."""
+    is_long = placed["_gap_us"] > parse_duration(rules.session_gap, "session_gap") * 1_000_000
+    if "session_id" not in placed.columns:
+        return is_long
+    return is_long | (placed.session_id.isnull() != placed.session_id.lag().over(track).isnull())
+
+
+def _name_part(table: ibis.Table, column: str, number: str, *, owner: ibis.Value) -> ibis.Value:
+    """Name a journey or session after its customer and its id in the log, or else after its owner and its number."""
+    counted = table[number].cast("string")
+    if column not in table.columns:
+        return owner.concat("/", counted)
+    # Ids may hold slashes and tildes: unescaped, a/b + c would be a + b/c, and an id ~1 the first without an id.
+    customer = table.customer_id.replace("%", "%25").replace("/", "%2F")
+    return ibis.coalesce(customer.concat("/", table[column].replace("~", "~~")), owner.concat("/~", counted))
 
 
 def build_journeys(
-    steps: ibis.Table, rules: JourneyRules | None = None, *, as_of: str | datetime | None = None
+    steps: ibis.Table, rules: JourneyRules | None = None, *, as_of: str | date | None = None
 ) -> ibis.Table:
     """What became of each journey, as far as it was observed?
 
@@ -149,14 +161,15 @@ def build_journeys(
     -------
     ibis.Table
         One row per journey: journey_id, customer_id (string), start_time, end_time (first and last event), n_steps,
-        n_sessions, n_channels (int64; 0 without a channel column), duration_s (float64), first_channel, last_stage
-        (string, null where there is none), reached_goal (bool), goal_time (null where not reached), is_open (bool:
-        at `as_of` it could still go on), value (float64, sum; null without values). The query runs when it is used.
+        n_sessions, n_channels (int64; 0 without a channel column), duration_s (float64), first_channel (string, of the
+        first event; null where that has none), last_stage (string, of the last event that has one), reached_goal
+        (bool), goal_time (null where not reached), is_open (bool: at `as_of` it could still go on), value (float64,
+        sum; null without values). The query runs when it is used.
 
     Notes
     -----
     A journey is over when it has been silent for longer than `rules.quiet_s`, or when it has reached the goal and
-    `rules.end_after_goal` says so. With neither a gap nor `dormant_after` nothing shows that one is over: all stay open.
+    `rules.end_after_goal` says so. With neither a gap nor `dormant_after` nothing shows that one is over: all are open.
     """
     rules = rules or JourneyRules()
     end = end_of_observation(steps, as_of)
@@ -169,7 +182,7 @@ def build_journeys(
         end_time=seen.timestamp.max(),
         n_steps=seen.count(),
         n_sessions=seen.session_id.nunique(),
-        n_channels=seen.channel.nunique() if has_channel else ibis.literal(0),
+        n_channels=seen.channel.nunique() if has_channel else ibis.literal(0, "int64"),
         first_channel=seen.channel.max(where=first) if has_channel else ibis.null("string"),
         last_stage=seen.stage.argmax(seen.step, where=last),
         reached_goal=seen["_is_goal"].any(),
@@ -204,7 +217,7 @@ _JOURNEY_COLUMNS = (
 )
 
 
-def end_of_observation(steps: ibis.Table, as_of: str | datetime | None) -> datetime:
+def end_of_observation(steps: ibis.Table, as_of: str | date | None) -> datetime:
     """Until when were the customers watched? The given instant in UTC, or the last event."""
     import pandas as pd
 
@@ -214,9 +227,13 @@ def end_of_observation(steps: ibis.Table, as_of: str | datetime | None) -> datet
             raise SchemaError("there are no steps; see check_events(events)")
         return pd.Timestamp(last).to_pydatetime()
     try:
-        end = pd.Timestamp(as_of)
-    except ValueError as error:
-        raise RuleError(f'as_of must be a date or a time, such as "2026-10-31"; found {as_of!r}') from error
+        # ISO 8601 alone: pandas would read 20261031 as nanoseconds, and "now" as an answer that changes.
+        given = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
+    except ValueError:
+        given = None
+    if not isinstance(given, date) or pd.isna(given):
+        raise RuleError(f'as_of must be a date or a time, such as "2026-10-31"; found {as_of!r}')
+    end = pd.Timestamp(given).as_unit("us")
     if end.tzinfo is not None:
         end = end.tz_convert("UTC").tz_localize(None)
     return end.to_pydatetime()

@@ -38,6 +38,10 @@ def count_transitions(steps: ibis.Table, journeys: ibis.Table | None = None, *, 
     """
     if by is not None and by not in steps.columns:
         raise RuleError(f'count_transitions: no column "{by}" to split by.{nearest(by, steps.columns)}')
+    if by in ("event", "next_event", "n", "n_journeys", "share"):
+        raise RuleError(
+            f'count_transitions: "{by}" is a column of the answer itself; rename yours in read_events(columns=)'
+        )
     closed = _only_closed(steps, journeys)
     group = {"_group": closed[by].cast("string").fill_null("(none)")} if by else {}
     moves = closed.select("journey_id", "event", "next_event", **group)
@@ -118,6 +122,8 @@ def count_variants(steps: ibis.Table, journeys: ibis.Table | None = None, *, top
         variant (tuple of events), n_journeys, share (of all journeys), n_customers, n_steps; most frequent first,
         ties by their events. Open journeys are left out as in `count_transitions`.
     """
+    if top is not None and top < 1:
+        raise RuleError(f"count_variants: top must be at least 1, found {top}")
     closed = _only_closed(steps, journeys)
     # Spark has no ordered collect: the step's number in front of each event makes plain sorting do it.
     numbered = closed.step.cast("string").lpad(_STEP_DIGITS, "0").concat(closed.event)
@@ -128,7 +134,7 @@ def count_variants(steps: ibis.Table, journeys: ibis.Table | None = None, *, top
     )
     counted = counted.mutate(_total=counted.n_journeys.sum().over(ibis.window()))
     # The variant is its own tie-break: equal prefixes, so it sorts by its events.
-    ordered = counted.order_by(ibis.desc("n_journeys"), "n_steps", "_variant")
+    ordered = counted.order_by(ibis.desc("n_journeys"), "_variant")
     table: pd.DataFrame = (ordered.limit(top) if top is not None else ordered).execute()
     table["variant"] = [tuple(part[_STEP_DIGITS:] for part in text.split(_SEPARATOR)) for text in table["_variant"]]
     table["share"] = table["n_journeys"] / table["_total"]
@@ -136,9 +142,13 @@ def count_variants(steps: ibis.Table, journeys: ibis.Table | None = None, *, top
 
 
 def _only_closed(steps: ibis.Table, journeys: ibis.Table | None) -> ibis.Table:
+    """Leave out open journeys as a whole, and of closed ones what came after the end of observation."""
     if journeys is None:
         return steps
-    return steps.semi_join(journeys.filter(~journeys.is_open), ["journey_id"])
+    closed = journeys.filter(~journeys.is_open).select("journey_id", _n_seen="n_steps")
+    seen = steps.join(closed, ["journey_id"])
+    seen = seen.filter(seen.step <= seen["_n_seen"])
+    return seen.mutate(next_event=ibis.ifelse(seen.step < seen["_n_seen"], seen.next_event, None)).drop("_n_seen")
 
 
 def _sort(table: pd.DataFrame, names: list[str], size: str, *, within: str | None = None) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import ibis
 from journeylab.errors import RuleError, nearest
 from journeylab.resources import find_shipped
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+# No "M": it is a month elsewhere, and a minute by mistake.
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "H": 3600, "d": 86400, "D": 86400, "w": 604800, "W": 604800}
 
 
 def parse_duration(text: str, name: str) -> int:
@@ -30,9 +31,9 @@ def parse_duration(text: str, name: str) -> int:
     2592000
     """
     match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]+)\s*", text) if isinstance(text, str) else None
-    if match is None or match[2].lower() not in _UNITS or int(match[1]) == 0:
+    if match is None or match[2] not in _UNITS or int(match[1]) == 0:
         raise RuleError(f'{name} must be a duration with a unit, such as "30m", "12h", "30D" or "2w"; found {text!r}')
-    return int(match[1]) * _UNITS[match[2].lower()]
+    return int(match[1]) * _UNITS[match[2]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class JourneyRules:
     end_after_goal
         Does the event after a reached goal begin a new journey?
     dormant_after
-        A journey that is silent this long is over; default: `journey_gap`.
+        A journey that is silent for longer is over; default, and at most: `journey_gap`.
     """
 
     stages: tuple[str, ...] = ()
@@ -76,7 +77,12 @@ class JourneyRules:
                 "a session cannot span journeys"
             )
         if self.dormant_after is not None:
-            parse_duration(self.dormant_after, "dormant_after")
+            dormant_s = parse_duration(self.dormant_after, "dormant_after")
+            if self.journey_gap is not None and dormant_s > parse_duration(self.journey_gap, "journey_gap"):
+                raise RuleError(
+                    f"dormant_after ({self.dormant_after}) is longer than journey_gap ({self.journey_gap}): the pause "
+                    "has ended the journey before. Where the log names its journeys, set journey_gap=None"
+                )
         if len(set(self.stages)) < len(self.stages):
             raise RuleError(f"stages must differ from each other; found {', '.join(self.stages)}")
         for pattern, stage in self.stage_of.items():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ibis
+
+from journeylab.errors import SchemaError
 
 REQUIRED = ("customer_id", "event", "timestamp")
 
@@ -29,10 +33,33 @@ OPTIONAL = {
 ROW, PROBLEM, TIME = "_row", "_problem", "_time"
 BOOKKEEPING = (ROW, PROBLEM, TIME)
 
+#: While a log is read: the text of a time that cannot be read, and whether a number was lost.
+RAW_TIME, LOST_NUMBER = "_raw_time", "_lost_number"
+
 #: What `build_steps` adds.
 STEP_COLUMNS = ("position", "rank", "step", "gap_s", "next_event")
 
-RESERVED = frozenset((*BOOKKEEPING, *STEP_COLUMNS))
+#: Columns that reading and numbering need for a moment.
+_PASSING = (
+    *("_clock", "_fraction", "_how", "_instant", "_shape", "_whole"),
+    *("_copy", "_copy_of", "_file"),
+    *("_begins", "_gap_us", "_is_tied", "_journey", "_pauses", "_place", "_session"),
+)
+
+#: Names that no column of the user's may have: they would be overwritten on the way.
+RESERVED = frozenset((*BOOKKEEPING, *STEP_COLUMNS, RAW_TIME, LOST_NUMBER, *_PASSING))
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Refuse column names that the engine could not tell apart, or that the load needs itself."""
+    twice = [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]
+    if twice:
+        raise SchemaError(f"{where}: column names occur twice (letter case does not count): {', '.join(twice)}")
+    ours = sorted(set(BOOKKEEPING).intersection(name.casefold() for name in names))
+    if ours:
+        raise SchemaError(
+            f"{where}: the load itself is recorded in {', '.join(ours)}; drop or rename your column of that name first"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +114,7 @@ PROBLEMS = {
     "unparsed_number": Problem(
         "value, score, seq",
         "with a number that cannot be read",
-        "pass decimal= (such as ','), or set these rows aside",
+        "pass decimal= with their decimal mark, or set these rows aside",
         "drop_unparsed_number",
         "keep_unparsed_number",
     ),

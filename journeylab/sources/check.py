@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ibis
 
 from journeylab.errors import SchemaError
+from journeylab.formats import format_share
 from journeylab.rules import JourneyRules
 from journeylab.schema import BOOKKEEPING, PROBLEM, PROBLEMS, TIME, TIMES, is_used
 
@@ -55,7 +56,8 @@ class LoadReport:
         """The finding in one sentence."""
         rows = "every row counts"
         if self.n_set_aside:
-            rows = f"{self.n_set_aside:,} of {self.n_rows:,} rows are set aside ({self.n_set_aside / self.n_rows:.1%})"
+            share = format_share(self.n_set_aside / self.n_rows)
+            rows = f"{self.n_set_aside:,} of {self.n_rows:,} rows are set aside ({share})"
         return (
             f"{self.n_used:,} events of {self.n_customers:,} customers, {self.n_event_names:,} kinds, "
             f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d} UTC; {rows}."
@@ -63,11 +65,16 @@ class LoadReport:
 
     def __str__(self) -> str:
         found = self.checks[self.checks["n"] > 0]
-        lines = [self.headline]
-        lines += [f"  {r.state:<9}  {r.n:>9,}  {r.share:>6.1%}  {r.check:<20}  {r.meaning}" for r in found.itertuples()]
         nulls = self.columns[self.columns["n_null"] > 0]
-        lines += [f"  nulls      {r.n_null:>9,}  {r.share_null:>6.1%}  {r.column}" for r in nulls.itertuples()]
-        return "\n".join(lines)
+        rows = found[["state", "n", "share", "check", "meaning"]].to_numpy().tolist()
+        rows += [["nulls", n, share, name, "empty"] for name, _, n, share in nulls.to_numpy().tolist()]
+        count = max((len(f"{n:,}") for _, n, *_ in rows), default=0)
+        name = max((len(check) for *_, check, _ in rows), default=0)
+        lines = [
+            f"  {state:<9}  {n:>{count},}  {share:>6.1%}  {check:<{name}}  {meaning}"
+            for state, n, share, check, meaning in rows
+        ]
+        return "\n".join([self.headline, *lines])
 
     def _repr_html_(self) -> str:
         from journeylab.tables import show_table
@@ -96,75 +103,71 @@ def check_events(events: ibis.Table, rules: JourneyRules | None = None) -> LoadR
     """
     if PROBLEM not in events.columns:
         raise SchemaError("these events have no load record (_problem); pass the table through read_events first")
-    used = events.filter(is_used(events))
-    n_rows = int(events.count().execute())
+    counts = _count_reasons(events)
+    n_rows = int(counts["n"].sum())
     if n_rows == 0:
         raise SchemaError("there are no events to check")
-    totals = used.aggregate(
-        n_used=used.count(),
-        n_customers=used.customer_id.nunique(),
-        n_event_names=used.event.nunique(),
-        start=used.timestamp.min(),
-        end=used.timestamp.max(),
-    ).execute()
+    used = events.filter(is_used(events))
+    totals, columns = _count_columns(events, n_rows)
     by_event = _count_events(used, rules)
-    checks = _count_checks(events, used, n_rows)
+    checks = [*_list_problems(counts), *_list_times(counts), _make_check("tie", "timestamp", _count_ties(used), _TIE)]
     if rules is not None and rules.stage_of:
-        unnamed = by_event[by_event["stage"].isna()]
-        names = ", ".join(unnamed["event"].head(5)) + (" …" if len(unnamed) > 5 else "")
-        checks.append(
-            (
-                "unknown_event",
-                "event",
-                int(unnamed["n"].sum()),
-                "seen",
-                f"of {len(unnamed)} names without a stage: {names}",
-            )
-        )
-    first = totals.iloc[0]
+        checks.append(_check_names(by_event))
     return LoadReport(
         n_rows=n_rows,
-        n_used=int(first["n_used"]),
-        n_customers=int(first["n_customers"]),
-        n_event_names=int(first["n_event_names"]),
-        start=first["start"],
-        end=first["end"],
+        n_used=int(totals["n_used"]),
+        n_customers=int(totals["n_customers"]),
+        n_event_names=len(by_event),
+        start=totals["start"],
+        end=totals["end"],
         checks=_frame_checks(checks, n_rows),
-        columns=_count_nulls(events, n_rows),
+        columns=columns,
         events=by_event,
     )
 
 
-def _count_checks(events: ibis.Table, used: ibis.Table, n_rows: int) -> list[tuple[str, str, int, str, str]]:
-    problems = _count_by(events, PROBLEM)
-    times = _count_by(used, TIME)
+#: Readings that rest on an assumption about the clock.
+_ASSUMED = {"naive", "local_gap", "local_overlap"}
+_TIE = "at the same instant as another of their customer, with neither seq nor event_id to order them"
+
+#: check, column, n, state, meaning
+_Check = tuple[str, str, int, str, str]
+
+
+def _count_reasons(events: ibis.Table) -> pd.DataFrame:
+    """How many rows have which problem, and which reading of their time?"""
+    counts: pd.DataFrame = events.group_by(PROBLEM, TIME).agg(n=events.count()).execute()
+    counts["is_used"] = counts[PROBLEM].isna() | counts[PROBLEM].astype("str").str.startswith("kept_")
+    return counts
+
+
+def _list_problems(counts: pd.DataFrame) -> list[_Check]:
+    found = counts.groupby(PROBLEM)["n"].sum()
     checks = []
     for code, problem in PROBLEMS.items():
-        kept, set_aside = problems.get(f"kept_{code}", 0), problems.get(code, 0)
+        kept, set_aside = int(found.get(f"kept_{code}", 0)), int(found.get(code, 0))
         state = "kept" if kept else "set aside" if set_aside else "ok"
         checks.append((code, problem.column, kept or set_aside, state, f"{problem.what}; {problem.advice}"))
-    checks += [
-        (how, "timestamp", times.get(how, 0), "assumed" if how in _ASSUMED else "seen", TIMES[how]) for how in TIMES
-    ]
-    checks.append(
-        (
-            "tie",
-            "timestamp",
-            _count_ties(used),
-            "seen",
-            "at the same instant as another of their customer, with neither seq nor event_id to order them",
-        )
-    )
     return checks
 
 
-#: Readings that rest on an assumption about the clock.
-_ASSUMED = {"naive", "local_gap", "local_overlap"}
+def _list_times(counts: pd.DataFrame) -> list[_Check]:
+    found = counts[counts["is_used"]].groupby(TIME)["n"].sum()
+    return [
+        (how, "timestamp", int(found.get(how, 0)), "assumed" if how in _ASSUMED else "seen", meaning)
+        for how, meaning in TIMES.items()
+    ]
 
 
-def _count_by(table: ibis.Table, column: str) -> dict[str, int]:
-    counts = table.group_by(column).agg(n=table.count()).execute()
-    return {str(key): int(n) for key, n in zip(counts[column], counts["n"], strict=True)}
+def _make_check(check: str, column: str, n: int, meaning: str) -> _Check:
+    return check, column, n, "seen" if n else "ok", meaning
+
+
+def _check_names(by_event: pd.DataFrame) -> _Check:
+    unnamed = by_event[by_event["stage"].isna()]
+    names = ", ".join(unnamed["event"].head(5)) + (" …" if len(unnamed) > 5 else "")
+    of = f" ({len(unnamed)}: {names})" if len(unnamed) else ""
+    return _make_check("unknown_event", "event", int(unnamed["n"].sum()), f"with a name that no rule gives a stage{of}")
 
 
 def _count_ties(used: ibis.Table) -> int:
@@ -174,17 +177,29 @@ def _count_ties(used: ibis.Table) -> int:
     return int(tied.n.sum().fill_null(0).execute())
 
 
-def _count_nulls(events: ibis.Table, n_rows: int) -> pd.DataFrame:
+def _count_columns(events: ibis.Table, n_rows: int) -> tuple[pd.Series[Any], pd.DataFrame]:
+    """Totals of the rows that count, and nulls per column of all rows, in one query."""
     import pandas as pd
 
     names = [name for name in events.columns if name not in BOOKKEEPING]
-    counts = (
-        events.aggregate(**{f"n_{i}": events[name].isnull().sum() for i, name in enumerate(names)}).execute().iloc[0]
+    counts = is_used(events)
+    found = events.aggregate(
+        n_used=events.count(where=counts),
+        n_customers=events.customer_id.nunique(where=counts),
+        start=events.timestamp.min(where=counts),
+        end=events.timestamp.max(where=counts),
+        **{f"n_null_{i}": events[name].isnull().sum() for i, name in enumerate(names)},
+    ).execute()
+    totals = found.iloc[0]
+    table = pd.DataFrame(
+        {
+            "column": names,
+            "type": [str(events[name].type()) for name in names],
+            "n_null": [int(totals[f"n_null_{i}"]) for i in range(len(names))],
+        }
     )
-    types = [str(events[name].type()) for name in names]
-    table = pd.DataFrame({"column": names, "type": types, "n_null": [int(n) for n in counts]})
     table["share_null"] = table["n_null"] / n_rows
-    return table
+    return totals, table
 
 
 def _count_events(used: ibis.Table, rules: JourneyRules | None) -> pd.DataFrame:
@@ -199,7 +214,7 @@ def _count_events(used: ibis.Table, rules: JourneyRules | None) -> pd.DataFrame:
     return table[["event", "n", "n_customers", "stage"]]
 
 
-def _frame_checks(checks: list[tuple[str, str, int, str, str]], n_rows: int) -> pd.DataFrame:
+def _frame_checks(checks: list[_Check], n_rows: int) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame(checks, columns=["check", "column", "n", "state", "meaning"])

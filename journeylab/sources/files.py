@@ -7,41 +7,24 @@ import csv
 import gzip
 import io
 import os
-import shutil
-import tempfile
-import warnings
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from glob import glob
+from collections.abc import Sequence
+from glob import escape, glob
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ibis
+import ibis.expr.operations as ops
 
 from journeylab.engine import store
 from journeylab.errors import RuleError, SchemaError
-from journeylab.schema import BOOKKEEPING, ROW
-
-if TYPE_CHECKING:
-    import pandas as pd
+from journeylab.schema import ROW, check_names
+from journeylab.sources.frames import open_frame, read_sheet
+from journeylab.sources.texts import SAMPLE, as_utf8, find_encoding, open_bytes
 
 DELIMITERS = ",;\t|"
-_SAMPLE = 1 << 20
-
-_POLISH = set("ąćęłńóśźżĄĆĘŁŃÓŚŹŻ")
-_RUSSIAN = set("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэф")
-#: Guesses for text that is not UTF-8, with the letters that speak for each.
-_LEGACY = {
-    "cp1250": _POLISH,
-    "iso8859_2": _POLISH,
-    "cp1251": _RUSSIAN,
-    "koi8_r": _RUSSIAN,
-    "cp866": _RUSSIAN,
-    "mac_cyrillic": _RUSSIAN,
-    "cp1252": set("éèêàçñäöüßÄÖÜÉ"),
-}
+#: What the names of our views hold.
+_VIEW = "journeylab_view"
 
 
 def open_source(
@@ -51,42 +34,55 @@ def open_source(
     delimiter: str | None,
     encoding: str | None,
     sheet: str | None,
-) -> ibis.Table:
-    """Which rows stand in these files, as they stand, numbered by their place?"""
+) -> tuple[ibis.Table, bool]:
+    """Open files: their rows as they stand, numbered by their place, and whether these are a copy in the engine."""
     paths = find_files(data)
     kind = _kind_of(paths[0])
     if con.name != "duckdb":
         raise RuleError(
             f"read_events: files are read by DuckDB; load {paths[0].name} into {con.name} and pass the table"
         )
+    if delimiter is not None and len(delimiter) != 1:
+        raise RuleError(f"read_events: delimiter must be one character, found {delimiter!r}")
+    if encoding is not None:
+        try:
+            encoding = codecs.lookup(encoding).name
+        except LookupError as error:
+            raise RuleError(f'read_events: no encoding "{encoding}"; expected such as utf-8 or cp1250') from error
     if kind == "parquet":
-        return _open_parquet(paths, con)
-    if kind == "csv":
-        return _open_csv(paths, con, delimiter=delimiter, encoding=encoding)
-    if len(paths) > 1:
+        return _open_parquet(paths, con), False
+    if kind != "csv" and len(paths) > 1:
         raise RuleError(f"read_events: one {kind} file at a time, found {len(paths)}")
-    if kind == "json":
-        return _open_json_lines(paths[0], con)
-    return open_frame(_read_sheet(paths[0], sheet), con)
+    if kind == "xlsx":
+        return open_frame(read_sheet(paths[0], sheet), con, where=paths[0].name), True
+    try:
+        if kind == "json":
+            return _open_json_lines(paths[0], con, encoding), True
+        return _open_csv(paths, con, delimiter=delimiter, encoding=encoding), True
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise SchemaError(f"{paths[0].name}: the ending says gzip, but it is none or cut off ({error})") from error
 
 
 def find_files(data: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Which files does a path, a folder, a glob or a list of them name? In the order of their names."""
+    """Which files does a path, a folder, a glob or a list of them name? Each once, in the order of their names."""
     patterns = [data] if isinstance(data, str | Path) else list(data)
-    found: list[Path] = []
+    found: set[Path] = set()
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            found += (file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+            # Such as _SUCCESS, _temporary/ and .ipynb_checkpoints/.
+            inside = (file.relative_to(path).parts for file in path.rglob("*") if file.is_file())
+            found |= {path.joinpath(*parts) for parts in inside if not any(part[0] in "._" for part in parts)}
         elif path.exists():
-            found.append(path)
+            found.add(path)
         else:
-            found += map(Path, glob(str(pattern), recursive=True))
+            found |= {Path(file) for file in glob(str(pattern), recursive=True) if Path(file).is_file()}
     if not found:
-        raise SchemaError(f"no file at {', '.join(map(str, patterns))} (looked from {Path.cwd().name}/)")
+        named = ", ".join(map(str, patterns)) or "an empty list"
+        raise SchemaError(f"no file at {named} (looked from {Path.cwd().name}/)")
     kinds = Counter(_kind_of(path) for path in found)
     if len(kinds) > 1:
-        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
         raise SchemaError(f"the files are of several kinds ({counts}); read each kind on its own")
     return sorted(found)
 
@@ -101,207 +97,143 @@ def _kind_of(path: Path) -> str:
     return endings[ending]
 
 
+def drop(table: ibis.Table, con: ibis.BaseBackend) -> None:
+    """Take out of the engine what reading has put into it: the tables and views under `table`."""
+    for stored in table.op().find(ops.DatabaseTable):
+        if _VIEW in stored.name:
+            con.drop_view(stored.name, force=True)
+        else:
+            con.drop_table(stored.name, force=True)
+
+
 def _open_parquet(paths: list[Path], con: ibis.BaseBackend) -> ibis.Table:
     files = [os.fspath(path) for path in paths]
     try:
         raw = con.read_parquet(
-            files, file_row_number=True, filename="_file", hive_partitioning="auto", union_by_name=True
+            [escape(file) for file in files],
+            table_name=ibis.util.gen_name(_VIEW),
+            file_row_number=True,
+            filename="_row_file",
+            union_by_name=True,
         )
     except Exception as error:
-        raise SchemaError(f"{paths[0]}: not a Parquet file that can be read ({_first_line(error)})") from error
-    place = raw.file_row_number
-    if len(files) > 1:
-        # Files follow each other by name; 2^40 rows are room enough for one.
-        place = ibis.array(files).index(raw["_file"]).cast("int64") * (1 << 40) + place
-    return raw.mutate(**{ROW: place}).drop("file_row_number", "_file")
+        raise SchemaError(f"{paths[0].name}: not a Parquet file that can be read ({_first_line(error)})") from error
+    names = [name for name in raw.columns if name not in ("file_row_number", "_row_file")]
+    check_names(names, paths[0].name)
+    # Ibis has no name for the type of a column that is null throughout.
+    columns = {name: raw[name].cast("string") if "NULL" in str(raw[name].type()) else raw[name] for name in names}
+    if len(files) == 1:
+        return raw.select(**columns, **{ROW: raw.file_row_number})
+    # Files follow each other by name; 2^40 rows are room enough for one. A join, for an array of many files is slow.
+    order = ibis.memtable({"_row_file": files, "_row_first": [i << 40 for i in range(len(files))]})
+    placed = raw.mutate(**columns).join(order, "_row_file")
+    return placed.select(*names, **{ROW: placed["_row_first"] + placed.file_row_number})
 
 
 def _open_csv(paths: list[Path], con: ibis.BaseBackend, *, delimiter: str | None, encoding: str | None) -> ibis.Table:
     tables: list[ibis.Table] = []
-    headers: list[list[str]] = []
-    for path in paths:
-        found = encoding or _find_encoding(path)
-        header, mark, skip = _read_header(path, found, delimiter)
-        headers.append(header)
-        if header != headers[0]:
-            odd = sorted(set(header) ^ set(headers[0])) or ["their order"]
-            raise SchemaError(f"{path.name} has other columns than {paths[0].name}: {', '.join(odd)}")
-        with _as_utf8(path, found) as text:
-            # Stored at once: the file may be a temporary one, and a row keeps its place however many threads read it.
-            raw = con.read_csv(
-                os.fspath(text),
-                delim=mark,
-                quote='"',
-                escape='"',
-                header=True,
-                skip=skip,
-                auto_detect=False,
-                columns=dict.fromkeys(header, "VARCHAR"),
-            )
-            try:
-                tables.append(store(raw.mutate(**{ROW: ibis.row_number() + (len(tables) << 40)}), con))
-            except Exception as error:
-                raise SchemaError(f"{path.name}: {_first_line(error, lines=3)}") from error
+    first: list[str] = []
+    try:
+        for path in paths:
+            found = encoding or find_encoding(path, "a header row with the column names")
+            header, mark, skip = _read_header(path, found, delimiter)
+            first = first or header
+            if header != first:
+                odd = sorted(set(header) ^ set(first)) or ["their order"]
+                raise SchemaError(f"{path.name} has other columns than {paths[0].name}: {', '.join(odd)}")
+            with as_utf8(path, found) as text:
+                options = {"delim": mark, "quote": '"', "escape": '"', "header": True, "skip": skip}
+                types = dict.fromkeys(header, "VARCHAR")
+                view = con.read_csv(
+                    escape(os.fspath(text)),
+                    table_name=ibis.util.gen_name(_VIEW),
+                    **options,
+                    auto_detect=False,
+                    columns=types,
+                )
+                try:
+                    tables.append(_number_rows(view, con, len(tables) << 40))
+                except Exception as error:
+                    raise SchemaError(_say_unread_line(path, len(header), error)) from error
+    except Exception:
+        for table in tables:
+            drop(table, con)
+        raise
     return ibis.union(*tables) if len(tables) > 1 else tables[0]
 
 
-def _find_encoding(path: Path) -> str:
-    with _open_bytes(path) as file:
-        sample = file.read(_SAMPLE)
-    if not sample.strip():
-        raise SchemaError(f"{path.name} is empty: expected a header row with the column names")
-    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if sample.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    if sample.count(0) > len(sample) // 4:
-        return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
-    if _is_utf8(path):
-        return "utf-8"
-    guess = max(_LEGACY, key=lambda name: _letters(sample, name))
-    warnings.warn(
-        f"{path.name} is not UTF-8; read as {guess}, judged by its letters. Pass encoding= to be sure.", stacklevel=5
-    )
-    return guess
+def _number_rows(view: ibis.Table, con: ibis.BaseBackend, first: int = 0) -> ibis.Table:
+    """Store what a view reads, at once: its file may be a temporary one, and threads must not shuffle the rows."""
+    try:
+        return store(view.mutate(**{ROW: ibis.row_number() + first}), con)
+    finally:
+        drop(view, con)
 
 
-def _is_utf8(path: Path) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with _open_bytes(path) as file:
-        try:
-            while chunk := file.read(_SAMPLE):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
-
-
-def _letters(sample: bytes, encoding: str) -> int:
-    counts = Counter(sample.decode(encoding, errors="replace"))
-    high = sum(n for letter, n in counts.items() if ord(letter) > 127)
-    expected = sum(n for letter, n in counts.items() if letter in _LEGACY[encoding])
-    return 2 * expected - high
+def _say_unread_line(path: Path, n_columns: int, error: Exception) -> str:
+    said = str(error)
+    line, cells = re.search(r"CSV Error on Line: (\d+)", said), re.search(r"Found: (\d+)", said)
+    text = re.search(r"Original Line: (.*)", said)
+    if line is None:
+        return f"{path.name}: {_first_line(error, lines=2)}"
+    cause = "has a quote that is not closed, or text after one"
+    if cells is not None:
+        cause = f"has {cells[1]} cell{'s' if cells[1] != '1' else ''}, the header {n_columns}"
+    elif "unicode" in said.lower() or "utf-8" in said.lower():
+        cause = "is not UTF-8; pass encoding="
+    elif "unterminated" not in said.lower():
+        cause = f"cannot be read ({_first_line(error, lines=6)})"
+    shown = f": {text[1][:100]}" if text and text[1].strip() else ""
+    return f"{path.name}, line {line[1]}, {cause}{shown}"
 
 
 def _read_header(path: Path, encoding: str, delimiter: str | None) -> tuple[list[str], str, int]:
-    with io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None, errors="replace") as file:
-        sample = file.read(_SAMPLE)
-    lines = sample.splitlines()
+    try:
+        with io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=None, errors="replace") as file:
+            lines = file.read(SAMPLE).removeprefix("\ufeff").split("\n")
+    except UnicodeError as error:
+        raise SchemaError(f"{path.name}: cannot be read as {encoding} ({error}); pass encoding=") from error
     skip = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(("sep=", "#"))), len(lines))
     if skip == len(lines):
         raise SchemaError(f"{path.name} is empty: expected a header row with the column names")
     named = next((line[4:5] for line in lines[:skip] if line.startswith("sep=")), None)
-    # The header decides: names hold no delimiters, cells may.
-    mark = delimiter or named or max(DELIMITERS, key=lines[skip].count)
-    header = [name.strip() for name in next(csv.reader([lines[skip]], delimiter=mark))]
-    blank = header.count("")
-    if blank:
-        raise SchemaError(f"{path.name}: {blank} of {len(header)} columns have no name; name them in the header row")
-    check_names(header, path.name)
-    return header, mark, skip
+    mark = delimiter or named or _find_delimiter(lines[skip : skip + 20])
+    # A quoted name can go over several lines.
+    header = next(csv.reader((line + "\n" for line in lines[skip:]), delimiter=mark))
+    names = [" ".join(name.split()) or f"column_{i}" for i, name in enumerate(header, 1)]
+    check_names(names, path.name)
+    return names, mark, skip
 
 
-def check_names(names: Sequence[str], where: str) -> None:
-    """Refuse column names that the engine could not tell apart, or that the load needs itself."""
-    twice = [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]
-    if twice:
-        raise SchemaError(
-            f"{where}: {len(twice)} column names occur twice (letter case does not count): {', '.join(twice)}"
-        )
-    ours = sorted(set(BOOKKEEPING).intersection(name.casefold() for name in names))
-    if ours:
-        raise SchemaError(f"{where}: {', '.join(ours)} is what the load itself is recorded in; rename your column")
+def _find_delimiter(lines: Sequence[str]) -> str:
+    """Which mark parts the header and the rows after it? Quoted cells do not count, nor a last line, cut off."""
+    bare = re.sub(r'"[^"]*"', "", "\n".join(lines)).split("\n")
+    bare = [line for line in bare if line.strip()]
+    whole = bare[:-1] if len(bare) > 2 else bare
+    return max(DELIMITERS, key=lambda mark: (min(line.count(mark) for line in whole), bare[0].count(mark)))
 
 
-@contextmanager
-def _as_utf8(path: Path, encoding: str) -> Iterator[Path]:
-    """Give a path to the text in UTF-8 with line feeds: the file itself where it is so, else a copy for the while."""
-    if encoding in ("utf-8", "utf-8-sig") and not _has_lone_returns(path):
-        yield path
-        return
-    handle, copy = tempfile.mkstemp(suffix=".csv", prefix="journeylab-")
-    try:
-        with (
-            open(handle, "w", encoding="utf-8", newline="\n") as out,
-            io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None) as source,
-        ):
-            shutil.copyfileobj(source, out)
-        yield Path(copy)
-    except (UnicodeError, LookupError) as error:
-        raise SchemaError(f"{path.name}: cannot be read as {encoding} ({error}); pass encoding=") from error
-    finally:
-        os.unlink(copy)
-
-
-def _has_lone_returns(path: Path) -> bool:
-    with _open_bytes(path) as file:
-        sample = file.read(_SAMPLE)
-    return b"\r" in sample and b"\n" not in sample
-
-
-def _open_bytes(path: Path) -> io.BufferedReader:
-    # A GzipFile reads like a BufferedReader.
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _open_json_lines(path: Path, con: ibis.BaseBackend) -> ibis.Table:
-    name = os.fspath(path)
-    try:
-        # Two looks: the first for the names, the second for every value as the text that stands in the file.
-        names = con.read_json(name, format="newline_delimited", sample_size=-1).columns
-        check_names(names, path.name)
-        raw = con.read_json(name, format="newline_delimited", columns=dict.fromkeys(names, "VARCHAR"))
-        return store(raw.mutate(**{ROW: ibis.row_number()}), con)
-    except SchemaError:
-        raise
-    except Exception as error:
-        raise SchemaError(f"{path.name}: not JSON lines, one object a line ({_first_line(error)})") from error
-
-
-def _read_sheet(path: Path, sheet: str | None) -> pd.DataFrame:
-    import pandas as pd
-    from openpyxl import load_workbook
-
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except Exception as error:
-        raise SchemaError(f"{path.name}: not an xlsx file that can be read ({_first_line(error)})") from error
-    if sheet is not None and sheet not in book.sheetnames:
-        raise SchemaError(f'{path.name} has no sheet "{sheet}"; it has {", ".join(book.sheetnames)}')
-    rows = ([_cell_text(cell) for cell in row] for row in book[sheet or book.sheetnames[0]].values)
-    filled = (row for row in rows if any(row))
-    header = next(filled, None)
-    if header is None:
-        raise SchemaError(f"{path.name} is empty: expected a header row with the column names")
-    names = [name or f"column_{i}" for i, name in enumerate(header, 1)]
-    return pd.DataFrame(filled, columns=names, dtype=object)
-
-
-def _cell_text(cell: object) -> str | None:
-    if cell is None or cell == "":
-        return None
-    if isinstance(cell, float | int) and not isinstance(cell, bool):
-        # A sheet keeps 15 digits: what is longer has been rounded and must look so.
-        return f"{cell:.5E}" if abs(cell) >= 1e15 else f"{cell:.15g}"
-    return cell.isoformat(sep=" ") if isinstance(cell, datetime) else str(cell)
-
-
-def open_frame(frame: pd.DataFrame, con: ibis.BaseBackend) -> ibis.Table:
-    """Put a DataFrame into the engine; its rows are numbered from the top, its index means nothing."""
-    import pandas as pd
-    import pyarrow as pa
-
-    names = [str(name) for name in frame.columns]
-    check_names(names, "the DataFrame")
-    columns = {}
-    for i, name in enumerate(names):
-        column = frame.iloc[:, i]
-        if column.dtype == object or isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.map(str, na_action="ignore").astype("str")
-        columns[name] = pa.array(column, from_pandas=True)
-    columns[ROW] = pa.array(range(len(frame)), type=pa.int64())
-    return con.create_table(ibis.util.gen_name("journeylab"), pa.table(columns), temp=con.name == "duckdb")
+def _open_json_lines(path: Path, con: ibis.BaseBackend, encoding: str | None) -> ibis.Table:
+    found = encoding or find_encoding(path, "one object a line")
+    # DuckDB's reader of JSON stumbles over a byte order mark.
+    with as_utf8(path, found, without_bom=True) as text:
+        # An object is a row however many names it has, and what is nested in it stays JSON.
+        options = {"format": "newline_delimited", "records": "true", "maximum_depth": 1, "map_inference_threshold": -1}
+        file = escape(os.fspath(text))
+        try:
+            # Two looks: the first for the names, the second for every value as the text that stands in the file.
+            look = con.read_json(file, table_name=ibis.util.gen_name(_VIEW), **options, sample_size=-1)
+            drop(look, con)
+            check_names(look.columns, path.name)
+            types = dict.fromkeys(look.columns, "VARCHAR")
+            return _number_rows(
+                con.read_json(file, table_name=ibis.util.gen_name(_VIEW), **options, columns=types), con
+            )
+        except SchemaError:
+            raise
+        except Exception as error:
+            said = _first_line(error).replace(f' in file "{text}"', "")
+            raise SchemaError(f"{path.name}: not JSON lines, one object a line ({said})") from error
 
 
 def _first_line(error: Exception, *, lines: int = 1) -> str:

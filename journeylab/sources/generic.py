@@ -12,13 +12,25 @@ import ibis.expr.operations as ops
 from journeylab.engine import default_connection, store
 from journeylab.errors import RuleError, SchemaError, nearest
 from journeylab.resources import find_shipped
-from journeylab.schema import OPTIONAL, PROBLEM, PROBLEMS, RESERVED, ROW, TIME
+from journeylab.schema import (
+    LOST_NUMBER,
+    OPTIONAL,
+    PROBLEM,
+    PROBLEMS,
+    RAW_TIME,
+    REQUIRED,
+    RESERVED,
+    ROW,
+    TIME,
+    check_names,
+)
 from journeylab.sources.duplicates import mark_duplicates
-from journeylab.sources.files import check_names, find_files, open_frame, open_source
+from journeylab.sources.files import drop, open_source
+from journeylab.sources.frames import open_frame
 from journeylab.sources.times import read_times
+from journeylab.sources.values import convert_columns, is_blank
 
 if TYPE_CHECKING:
-    import ibis.expr.datatypes as dt
     import pandas as pd
 
 _DAMAGED_ID = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
@@ -35,7 +47,7 @@ def read_events(
     tz: str | None = None,
     timestamp_format: str | None = None,
     epoch: Literal["s", "ms", "us", "ns"] | None = None,
-    decimal: Literal[".", ","] = ".",
+    decimal: Literal[".", ","] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
@@ -53,13 +65,18 @@ def read_events(
         The names of these columns in `data`.
     columns
         Further columns by the name they shall have: ``{"channel": "utm_medium", "their_step": "step"}``. Columns that
-        already have one of our names (`channel`, `value`, `seq` …) need no mention; all others are carried through.
+        already have one of our names (`channel`, `Value`, `SEQ` …) need no mention; all others are carried through.
     tz
         The zone of clock times without one, such as ``"Europe/Warsaw"``. Default: UTC, counted as naive in the report.
     timestamp_format
         For times that are not ISO 8601 or epochs: a strptime format.
     epoch
         The unit of numeric times. Default: told from their size, and refused where rows differ.
+    decimal
+        The decimal mark of numbers in text; the other of ``.`` and ``,`` then sets thousands apart, as spaces always
+        may. Default: a point, and a number with a comma is refused, for it can mean either.
+    delimiter, encoding, sheet
+        Of a text file: found by looking, unless given. Of a workbook: the first sheet, unless given.
     repair
         ``"all"`` or the names of repairs, as the error and `check_events` list them. ``drop_…`` sets rows aside: they
         stay in the table with their problem and count in the report, and `build_steps` leaves them out. ``keep_…``
@@ -77,31 +94,35 @@ def read_events(
     SchemaError
         Lists every failed check with its count and the repair that lets the load go on.
     """
-    con = con or (data.get_backend() if isinstance(data, ibis.Table) else default_connection())
+    con = _choose_connection(data, con)
+    repairs = _check_repairs(repair)
+    if decimal not in (None, ".", ","):
+        raise RuleError(f'read_events: decimal must be "." or ",", found {decimal!r}')
     if isinstance(data, str) and data == "demo":
         data = find_shipped("data/demo") / "events.csv"
-    repairs = _check_repairs(repair)
-    raw = _open(data, con, delimiter=delimiter, encoding=encoding, sheet=sheet)
+    raw, is_copy = _open(data, con, delimiter=delimiter, encoding=encoding, sheet=sheet)
+    made = [raw]
+    where = _describe(data)
     try:
-        named = _rename(raw, {"customer_id": customer_id, "event": event, "timestamp": timestamp, **(columns or {})})
-        instant, how = read_times(named.timestamp, con, tz=tz, timestamp_format=timestamp_format, epoch=epoch)
-        typed = _convert(named, instant, how, decimal)
-        main_unit = None if epoch else _find_main_unit(typed, named.timestamp.type())
-        typed = typed.mutate(**{PROBLEM: _name_problem(typed, repairs, main_unit)})
-        if _is_copy(data):
+        named = _rename(
+            raw, {"customer_id": customer_id, "event": event, "timestamp": timestamp, **(columns or {})}, where
+        )
+        times = {"tz": tz, "timestamp_format": timestamp_format, "epoch": epoch}
+        typed = convert_columns(read_times(named, con, **times), decimal)
+        main_unit = None if epoch or timestamp_format else _find_main_unit(named, con)
+        events = typed.mutate(**{PROBLEM: _name_problem(typed, repairs, main_unit)})
+        if is_copy:
             # Text is converted once; Parquet and tables stay where they are, however large.
-            typed = store(typed, con)
-    finally:
-        if _is_copy(data):
-            _drop(raw, con)
-    typed = mark_duplicates(typed, con, keep="keep_duplicate" in repairs)
-    try:
-        _refuse(typed, repairs, _describe(data))
-    except SchemaError:
-        if _is_copy(data):
-            _drop(typed, con)
+            made.append(events := store(events, con))
+            drop(made.pop(0), con)
+        made.append(events := mark_duplicates(events, con, keep="keep_duplicate" in repairs))
+        _refuse(events, repairs, where)
+    except Exception:
+        if is_copy or not isinstance(data, ibis.Table):
+            for table in made:
+                drop(table, con)
         raise
-    return typed.drop("_raw_time", "_lost_number")
+    return events.drop(RAW_TIME, LOST_NUMBER)
 
 
 def list_sources() -> pd.DataFrame:
@@ -126,6 +147,21 @@ def list_sources() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "reads"])
 
 
+def _choose_connection(data: object, con: ibis.BaseBackend | None) -> ibis.BaseBackend:
+    if not isinstance(data, ibis.Table) or _is_in_python(data):
+        return con or default_connection()
+    own = data.get_backend()
+    if con is not None and con != own:
+        raise RuleError("read_events: the table lives in another connection than con=; leave con= out")
+    return own
+
+
+def _is_in_python(table: ibis.Table) -> bool:
+    """Does an Ibis table come from `ibis.memtable` alone, so that no connection has it?"""
+    elsewhere = (ops.DatabaseTable, ops.SQLQueryResult, ops.SQLStringView)
+    return bool(table.op().find(ops.InMemoryTable)) and not table.op().find(elsewhere)
+
+
 def _open(
     data: str | Path | Sequence[str | Path] | pd.DataFrame | ibis.Table,
     con: ibis.BaseBackend,
@@ -133,13 +169,19 @@ def _open(
     delimiter: str | None,
     encoding: str | None,
     sheet: str | None,
-) -> ibis.Table:
+) -> tuple[ibis.Table, bool]:
+    """Open any source: its rows, and whether they are a copy that this load has put into the engine."""
     if isinstance(data, ibis.Table):
         check_names(data.columns, "the table")
-        return data
-    if not isinstance(data, str | Path | Sequence):
-        return open_frame(data, con)
-    return open_source(data, con, delimiter=delimiter, encoding=encoding, sheet=sheet)
+        return (store(data, con), True) if _is_in_python(data) else (data, False)
+    if not isinstance(data, str | Path | Sequence) and hasattr(data, "iloc"):
+        return open_frame(data, con), True
+    paths = [data] if isinstance(data, str | Path) else data
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        raise RuleError(
+            f"read_events: expected a path, a list of paths, a DataFrame or an Ibis table, found {type(data).__name__}"
+        )
+    return open_source(paths, con, delimiter=delimiter, encoding=encoding, sheet=sheet)
 
 
 def _describe(data: object) -> str:
@@ -151,165 +193,141 @@ def _describe(data: object) -> str:
 
 
 def _check_repairs(repair: str | Iterable[str]) -> frozenset[str]:
-    if repair == "all":
-        return frozenset(problem.repair for problem in PROBLEMS.values())
-    names = [repair] if isinstance(repair, str) else list(repair)
-    for name in names:
-        if name not in _SWITCHES:
-            raise RuleError(
-                f'read_events: no repair "{name}".{nearest(name, _SWITCHES)} Known: all, {", ".join(_SWITCHES)}'
-            )
+    names = {repair} if isinstance(repair, str) else set(repair)
+    for name in sorted(names - {"all", *_SWITCHES}):
+        raise RuleError(
+            f'read_events: no repair "{name}".{nearest(name, _SWITCHES)} Known: all, {", ".join(_SWITCHES)}'
+        )
+    if "all" in names:
+        names = names - {"all"} | {problem.repair for problem in PROBLEMS.values() if problem.keep not in names}
     both = [p.repair for p in PROBLEMS.values() if p.repair in names and p.keep in names]
     if both:
         raise RuleError(f"read_events: {both[0]} and its keep_ cannot both be asked for")
     return frozenset(names)
 
 
-def _rename(raw: ibis.Table, wanted: Mapping[str, str]) -> ibis.Table:
-    missing = [(ours, theirs) for ours, theirs in wanted.items() if theirs not in raw.columns]
+def _rename(raw: ibis.Table, wanted: Mapping[str, str], where: str) -> ibis.Table:
+    """Give the columns our names; letter case tells none apart, for it does not in the engine."""
+    known = {*REQUIRED, *OPTIONAL}
+    wanted = {ours.casefold() if ours.casefold() in known else ours: theirs for ours, theirs in wanted.items()}
+    present = {name.casefold(): name for name in raw.columns if name != ROW}
+    missing = {ours: theirs for ours, theirs in wanted.items() if theirs.casefold() not in present}
     if missing:
-        present = [name for name in raw.columns if name != ROW]
-        lines = [f'  {ours:<12}  no column "{theirs}".{nearest(theirs, present)}' for ours, theirs in missing]
-        example = f"read_events(…, {missing[0][0]}={present[0]!r})"
-        hint = f"The columns are {', '.join(present)}; say which is which, such as {example}"
-        raise SchemaError(
-            "\n".join([f"{len(missing)} column{'s were' if len(missing) > 1 else ' was'} not found", *lines, hint])
-        )
-    taken = {name.casefold() for name in wanted} | RESERVED - {ROW}
-    carried = [name for name in raw.columns if name not in wanted.values() and name != ROW]
-    clashes = [name for name in (*carried, *RESERVED.intersection(wanted)) if name.casefold() in taken]
+        raise SchemaError(_say_missing(missing, list(present.values()), where))
+    found = {ours: present[theirs.casefold()] for ours, theirs in wanted.items()}
+    for name in OPTIONAL:
+        if name in present and present[name] not in found.values():
+            found.setdefault(name, present[name])
+    carried = {name: name for name in present.values() if name not in found.values()}
+    taken = {name.casefold() for name in found} | RESERVED
+    clashes = {name: theirs for name, theirs in found.items() if name.casefold() in RESERVED}
+    clashes |= {name: theirs for name, theirs in carried.items() if name.casefold() in taken}
     if clashes:
-        hints = ", ".join(f"'their_{name}': {name!r}" for name in clashes)
-        raise SchemaError(
-            f"{len(clashes)} columns have names that mean something else here: {', '.join(clashes)}. "
-            f"Rename them with columns={{{hints}}}"
-        )
-    return raw.select(
-        **{ours: raw[theirs] for ours, theirs in wanted.items()},
-        **{name: raw[name] for name in carried},
-        **{name: raw[name] for name in raw.columns if name == ROW},
-    )
+        hints = ", ".join(f"{'their_' + name.lstrip('_')!r}: {theirs!r}" for name, theirs in clashes.items())
+        said = _count(len(clashes), "column has a name that means", "columns have names that mean")
+        raise SchemaError(f"{where}: {said} something else here: {', '.join(clashes)}. Rename with columns={{{hints}}}")
+    check_names([*found, *carried], where)
+    place = {ROW: ROW} if ROW in raw.columns else {}
+    return raw.select(**{ours: raw[theirs] for ours, theirs in (found | carried | place).items()})
 
 
-def _convert(named: ibis.Table, instant: ibis.Value, how: ibis.Value, decimal: str) -> ibis.Table:
-    """Give each column its type; what a number could not be made of is remembered."""
-    columns: dict[str, ibis.Value] = {"customer_id": _as_text(named, "customer_id"), "event": _as_text(named, "event")}
-    columns["timestamp"] = instant
-    lost: ibis.Value = ibis.literal(False)
-    for name, kind in OPTIONAL.items():
-        if name in named.columns:
-            columns[name] = _as_text(named, name) if kind == "string" else _as_number(named[name], kind, decimal)
-            if named[name].type().is_string() and kind != "string":
-                lost = lost | (columns[name].isnull() & (named[name].strip() != "").fill_null(False))
-    columns |= {name: named[name] for name in named.columns if name not in columns}
-    return named.select(
-        **columns,
-        **{
-            TIME: how,
-            "_raw_time": ibis.ifelse(instant.isnull(), named.timestamp.cast("string"), None),
-            "_lost_number": lost,
-        },
-    )
+def _say_missing(missing: Mapping[str, str], present: list[str], where: str) -> str:
+    lines = [f"{where}: {_count(len(missing), 'column was', 'columns were')} not found"]
+    width = max(map(len, missing))
+    lines += [f'  {ours:<{width}}  no column "{theirs}".{nearest(theirs, present)}' for ours, theirs in missing.items()]
+    shown = ", ".join(present[:30]) + (f" and {len(present) - 30} more" if len(present) > 30 else "")
+    ours = next(iter(missing))
+    said = "{}={!r}" if ours in REQUIRED else "columns={{{!r}: {!r}}}"
+    example = f"; say which is which, such as read_events(…, {said.format(ours, present[0])})" if present else ""
+    return "\n".join([*lines, f"The columns are {shown or 'none at all'}{example}"])
 
 
-def _as_text(named: ibis.Table, name: str) -> ibis.Value:
-    column = named[name]
-    if column.type().is_floating() and name in (
-        "customer_id",
-        "event",
-        "event_id",
-        "session_id",
-        "journey_id",
-        "account_id",
-    ):
-        raise SchemaError(
-            f"{name} is a column of floating point numbers: ids of 16 digits and more have lost their last ones, "
-            f"and 7 became 7.0. Read it as text in the first place (pandas: dtype={{{name!r}: str}})"
-        )
-    return column if column.type().is_string() else column.cast("string")
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
 
 
-def _as_number(column: ibis.Value, kind: str, decimal: str) -> ibis.Value:
-    if not column.type().is_string():
-        return column.cast(kind)
-    # Thousands are set apart by spaces of several kinds; a point is one only where the decimal mark is a comma.
-    plain = column.re_replace("[\\s\u00a0\u202f\u2009']", "")
-    if decimal == ",":
-        plain = plain.replace(".", "").replace(",", ".")
-    return plain.try_cast(kind)
-
-
-def _find_main_unit(typed: ibis.Table, kind: dt.DataType) -> str | None:
+def _find_main_unit(named: ibis.Table, con: ibis.BaseBackend) -> str | None:
+    """By which unit do most epochs count? None where no time is one."""
+    kind = named.timestamp.type()
     if not (kind.is_string() or kind.is_numeric()):
         return None
-    units = typed.filter(typed[TIME].startswith("epoch_")).group_by(TIME).agg(n=lambda t: t.count())
+    if kind.is_string():
+        # Times with a date are not worth reading twice, and mostly there are no others.
+        named = named.filter(~named.timestamp.substr(1).contains("-"))
+        if not named.limit(1).count().execute():
+            return None
+    timed = read_times(named.select("timestamp"), con, tz=None, timestamp_format=None, epoch=None)
+    units = timed.filter(timed[TIME].startswith("epoch_")).group_by(TIME).agg(n=lambda t: t.count())
     found = units.order_by(ibis.desc("n"), TIME).limit(1).execute()
     return None if found.empty else str(found[TIME].iloc[0])
 
 
-def _is_blank(column: ibis.Value) -> ibis.Value:
-    return column.isnull() | (column.strip() == "")
-
-
 def _name_problem(typed: ibis.Table, repairs: frozenset[str], main_unit: str | None) -> ibis.Value:
     """Why does a row not count? The first problem that is not kept, else the first that is, as ``kept_…``."""
-    customer, raw_time = typed.customer_id, typed["_raw_time"]
+    customer, time = typed.customer_id, typed.timestamp
     checks = {
-        "null_customer": _is_blank(customer),
-        # The cheap test first: a pattern on every id is what a large log would wait for.
-        "damaged_id": (customer.contains("E+") | customer.contains("e+")) & customer.re_search(_DAMAGED_ID),
-        "null_event": _is_blank(typed.event),
-        "null_timestamp": typed.timestamp.isnull() & _is_blank(raw_time),
-        "unparsed_timestamp": typed.timestamp.isnull(),
+        "null_customer": is_blank(customer),
+        "damaged_id": customer.contains("+") & customer.re_search(_DAMAGED_ID),
+        "null_event": is_blank(typed.event),
+        "null_timestamp": time.isnull() & is_blank(typed[RAW_TIME]),
+        "unparsed_timestamp": time.isnull(),
         # A day early, for a local midnight of 1970 may lie in 1969 in UTC.
-        "epoch_zero": (typed.timestamp >= ibis.timestamp("1969-12-31"))
-        & (typed.timestamp < ibis.timestamp("1971-01-01")),
-        "mixed_epoch": typed[TIME].startswith("epoch_") & (typed[TIME] != main_unit)
-        if main_unit
-        else ibis.literal(False),
-        "unparsed_number": typed["_lost_number"],
+        "epoch_zero": (time >= ibis.timestamp("1969-12-31")) & (time < ibis.timestamp("1971-01-01")),
+        "mixed_epoch": typed[TIME].startswith("epoch_") & (typed[TIME] != (main_unit or "")),
+        "unparsed_number": typed[LOST_NUMBER].notnull(),
     }
+    if main_unit is None:
+        del checks["mixed_epoch"]
     kept = {code for code in checks if PROBLEMS[code].keep in repairs}
     fatal = [(check, code) for code, check in checks.items() if code not in kept]
     harmless = [(check, f"kept_{code}") for code, check in checks.items() if code in kept]
     return ibis.cases(*fatal, *harmless, else_=ibis.null("string"))
 
 
-def _refuse(typed: ibis.Table, repairs: frozenset[str], where: str) -> None:
+def _refuse(events: ibis.Table, repairs: frozenset[str], where: str) -> None:
     """Stop with every failed check at once, unless each has its repair."""
-    counts = typed.group_by(PROBLEM).agg(n=lambda t: t.count()).execute()
+    counts = events.group_by(PROBLEM).agg(n=lambda t: t.count()).execute()
     n_rows = int(counts["n"].sum())
     if n_rows == 0:
-        raise SchemaError(f"{where} has a header but no rows: there is nothing to read")
+        raise SchemaError(f"{where} has no rows: there is nothing to read")
     found = dict(zip(counts[PROBLEM], counts["n"], strict=True))
     failed = {
         code: int(found[code]) for code, problem in PROBLEMS.items() if code in found and problem.repair not in repairs
     }
-    if not failed:
-        if n_rows == sum(int(found.get(code, 0)) for code in PROBLEMS):
-            raise SchemaError(f"{where}: none of {n_rows:,} rows is left after {', '.join(sorted(repairs))}")
-        return
-    lines = [f"{where} failed {len(failed)} check{'s' if len(failed) > 1 else ''} in {n_rows:,} rows"]
-    for code, n in failed.items():
-        problem = PROBLEMS[code]
-        switches = " or ".join(f'"{name}"' for name in (problem.repair, problem.keep) if name)
-        lines.append(
-            f"  {problem.column:<12}  {n:,} {problem.what} ({n / n_rows:.1%})    {problem.advice}; repair={switches}"
-        )
-    if "unparsed_timestamp" in failed:
-        examples = typed.filter(typed[PROBLEM] == "unparsed_timestamp")["_raw_time"].topk(3).execute()["_raw_time"]
-        lines.append(f"  unread times look like: {', '.join(repr(str(text)[:40]) for text in examples)}")
-    lines.append('To set all such rows aside, and count them in check_events: repair="all"')
-    raise SchemaError("\n".join(lines))
+    if failed:
+        unread = (("unparsed_timestamp", RAW_TIME), ("unparsed_number", LOST_NUMBER))
+        examples = {column: _list_examples(events, code, column) for code, column in unread if code in failed}
+        raise SchemaError(_say_failed(failed, examples, n_rows, where))
+    if n_rows == sum(int(found.get(code, 0)) for code in PROBLEMS):
+        dropped = ", ".join(PROBLEMS[code].repair for code in PROBLEMS if code in found)
+        raise SchemaError(f"{where}: none of {_count(n_rows, 'row', 'rows')} is left after {dropped}")
 
 
-def _is_copy(data: object) -> bool:
-    """Did reading put a copy of the data into the engine?"""
-    if isinstance(data, ibis.Table):
-        return False
-    return not isinstance(data, str | Path | Sequence) or find_files(data)[0].suffix not in (".parquet", ".pq")
+def _list_examples(events: ibis.Table, code: str, column: str) -> list[str]:
+    counts = events.filter(events[PROBLEM] == code).group_by(column).agg(n=lambda t: t.count())
+    top: list[str] = counts.order_by(ibis.desc("n"), column).limit(3).execute()[column].tolist()
+    return top
 
 
-def _drop(table: ibis.Table, con: ibis.BaseBackend) -> None:
-    for stored in table.op().find(ops.DatabaseTable):
-        con.drop_table(stored.name, force=True)
+def _say_failed(failed: Mapping[str, int], examples: Mapping[str, list[str]], n_rows: int, where: str) -> str:
+    lines = [f"{where} failed {_count(len(failed), 'check', 'checks')} in {_count(n_rows, 'row', 'rows')}"]
+    problems = [PROBLEMS[code] for code in failed]
+    found = [f"{n:,} {PROBLEMS[code].what} ({_percent(n / n_rows)})" for code, n in failed.items()]
+    columns, whats = max(len(problem.column) for problem in problems), max(map(len, found))
+    lines += [
+        f"  {problem.column:<{columns}}  {what:<{whats}}  {problem.advice}"
+        for problem, what in zip(problems, found, strict=True)
+    ]
+    for column, kind in ((RAW_TIME, "times"), (LOST_NUMBER, "numbers")):
+        if examples.get(column):
+            lines.append(f"  unread {kind} look like {', '.join(repr(text[:40]) for text in examples[column])}")
+    lines.append('To set all these rows aside, counted in check_events: repair="all"')
+    lines.append(f"To choose: repair=[{', '.join(repr(problem.repair) for problem in problems)}]")
+    keeps = [problem.keep for problem in problems if problem.keep]
+    if keeps:
+        lines.append(f"To let such rows count as they are: {', '.join(repr(keep) for keep in keeps)}")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

@@ -57,7 +57,7 @@ def _pages() -> jinja2.Environment:
         autoescape=True, loader=jinja2.FileSystemLoader(_FOLDER), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     pages.filters |= {
-        "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        "count": lambda value: f"{value:,}",
         "day": lambda moment: moment[:10],
         "moment": lambda moment: moment[:19].replace("T", " "),
         "as_text": _write_parameter,
@@ -191,4 +191,4 @@ def _write_number(name: str, value: float) -> str:
         return f"{100 * value:.1f} %"
     written = f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     unit = " s" if name.endswith("_s") else ""
-    return written.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "−") + unit
+    return written.replace("-", "−") + unit

@@ -1,0 +1,173 @@
+"""Climbing to the most likely mixture of Markov chains: folded evidence, seeded starts, steps of EM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from journeylab.personas.folding import fold_rows, order_by_content
+
+Floats = NDArray[np.float64]
+
+# Deterministic annealing (Ueda & Nakano 1998): a restart sees the evidence dimmed by these factors first, lest it
+# settle on its accidental seeds, and then as it is. Restarts begin at the first, second or third factor in turn, for
+# much dimming can also melt two personas into one.
+_HEATS = (0.3, 0.5, 0.7)
+_STEPS_PER_HEAT = 7
+_STEPS_OF_RESTART = 10
+_MOST_SMOOTHING = 10.0  # where customers are many: what foresees held-out customers best
+_LEAST_SMOOTHING = 0.02  # where they are few: of what an event was followed by on average
+_KMEANS_ROWS = 5_000
+_KMEANS_STEPS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Logarithms of what EM estimates, one column per persona."""
+
+    log_p: Floats  # (n_columns, k): of a column among those that it is drawn from
+    log_unseen: Floats  # (1 + 2 * n_events, k): of a single column not seen, for each draw
+    log_w: Floats  # (k,): share of the persona
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What EM looks at in each step: distinct customers by columns seen, both in an order that no name can change."""
+
+    counts: sparse.csr_array
+    weights: Floats
+    draw: NDArray[np.int64]  # which draw each column is an outcome of
+    by_draw: sparse.csr_array  # sums the outcomes of each draw
+    prior: Floats  # outcomes that the prior adds to each column
+    prior_unseen: Floats  # and to a single column not seen, for each draw
+    smoothing: float
+
+    def maximise(self, shares: Floats) -> Chains:
+        """Which personas explain their customers best, when `shares` (n, k) tells what weight each has in each?"""
+        seen = self.counts.T @ shares
+        log_total = np.log(self.by_draw @ seen + self.smoothing)
+        size = shares.sum(axis=0)
+        return Chains(
+            np.log(seen + self.prior[:, None]) - log_total[self.draw],
+            np.log(self.prior_unseen)[:, None] - log_total,
+            np.log(size + 1) - np.log(size.sum() + len(size)),
+        )
+
+    def expect(self, chains: Chains, heat: float = 1.0) -> tuple[Floats, float]:
+        """What weight has each customer in each persona (n, k), and how likely is the log?"""
+        joint = heat * by_persona(self.counts @ chains.log_p, chains.log_w)
+        total = sum_logs(joint)
+        return (np.exp(joint - total) * self.weights).T, float((total * self.weights).sum())
+
+    def climb(self, chains: Chains, n_steps: int, tol: float) -> tuple[list[float], Chains]:
+        """Run EM until the penalised log-likelihood gains less than `tol` per customer, at most `n_steps`."""
+        prior_unseen = self.smoothing - self.by_draw @ self.prior  # what the prior leaves to all columns not seen
+        path: list[float] = []
+        for _ in range(n_steps):
+            shares, log_likelihood = self.expect(chains)
+            penalty = (self.prior[:, None] * chains.log_p).sum() + (prior_unseen[:, None] * chains.log_unseen).sum()
+            path.append(log_likelihood + float(penalty + chains.log_w.sum()))
+            if len(path) > 1 and path[-1] - path[-2] < tol * self.weights.sum():
+                break
+            chains = self.maximise(shares)
+        return path, chains
+
+
+def gather_evidence(
+    counts: sparse.csr_array, weights: Floats, columns: NDArray[np.int64], n_events: int, smoothing: float | None
+) -> tuple[Evidence, NDArray[np.int64]]:
+    """Fold and sort the customers, and centre the prior on what they do together.
+
+    `columns` tells which columns of `X` those of `counts` are; also returned is where each of them went.
+    """
+    counts, weights = fold_rows(counts, weights)
+    rows, order = order_by_content(counts, weights)
+    counts, weights = counts[rows][:, order], weights[rows]
+    counts.sort_indices()  # so that sums run in this order too
+    columns, seen = columns[order], counts.T @ weights
+    draw = read_draws(columns, n_events)
+    by_draw = sparse.csr_array((np.ones(len(draw)), (draw, np.arange(len(draw)))), (1 + 2 * n_events, len(draw)))
+    total = by_draw @ seen
+    if smoothing is None:
+        smoothing = min(_MOST_SMOOTHING, max(total[: 1 + n_events].sum(), 1) * _LEAST_SMOOTHING / n_events)
+    # indifferent between the next events; whether to go on, as often as after any event
+    anything = np.full(len(draw), 1 / n_events)
+    is_end, is_exit = draw > n_events, (columns - n_events**2) // n_events == 1
+    exit_rate = np.clip(seen[is_exit].sum() / max(seen[is_end].sum(), 1), 1e-6, 1 - 1e-6)
+    anything[is_end] = np.where(is_exit, exit_rate, 1 - exit_rate)[is_end]
+    habit = np.where(total[draw] > 0, seen / np.maximum(total[draw], 1e-12), anything)
+    prior = smoothing * (habit + anything) / 2
+    prior_unseen = smoothing * np.where(total > 0, 0.5, 1.0) / n_events
+    return Evidence(counts, weights, draw, by_draw, prior, prior_unseen, smoothing), np.argsort(order)
+
+
+def climb_from_seeds(
+    evidence: Evidence, k: int, *, n_init: int, max_iter: int, tol: float, seed: int
+) -> tuple[list[float], Chains]:
+    """Start `n_init` times, for a short run each, and climb on from the best; also returns the path of that climb."""
+    runs = [_start(evidence, k, restart, tol, seed) for restart in range(n_init if k > 1 else 1)]
+    _, chains = max(runs, key=lambda run: run[0][-1])
+    return evidence.climb(chains, max_iter, tol)
+
+
+def _start(evidence: Evidence, k: int, restart: int, tol: float, seed: int) -> tuple[list[float], Chains]:
+    rng = np.random.default_rng([seed, restart])
+    draw = _seed_by_kmeans if restart % 2 == 0 else _seed_by_customers
+    chains = evidence.maximise(draw(evidence, k, rng))
+    for heat in _HEATS[restart // 2 % len(_HEATS) :]:
+        for _ in range(_STEPS_PER_HEAT):
+            chains = evidence.maximise(evidence.expect(chains, heat)[0])
+    return evidence.climb(chains, _STEPS_OF_RESTART, tol)
+
+
+def _seed_by_kmeans(evidence: Evidence, k: int, rng: np.random.Generator) -> Floats:
+    """Each customer in the nearest of k directions of log counts: spherical k-means, begun as k-means++."""
+    logs = evidence.counts.copy()
+    logs.data = np.log1p(logs.data)
+    lengths = np.sqrt(logs.multiply(logs).sum(axis=1))
+    logs = (sparse.diags_array(1 / np.maximum(lengths, 1e-12)) @ logs).tocsr()
+    chosen = rng.choice(logs.shape[0], size=min(logs.shape[0], _KMEANS_ROWS), replace=False)
+    sample, weights = logs[chosen], evidence.weights[chosen]
+    centres = np.zeros((k, logs.shape[1]))
+    distance = np.ones(len(chosen))
+    for centre in centres:
+        odds = weights * distance
+        centre[:] = sample[[rng.choice(len(odds), p=odds / odds.sum())]].toarray()[0]
+        distance = np.maximum(np.minimum(distance, 1 - sample @ centre), 1e-12)
+    for _ in range(_KMEANS_STEPS):
+        members = np.eye(k)[(sample @ centres.T).argmax(axis=1)] * weights[:, None]
+        centres = (sample.T @ members).T
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    shares: Floats = np.eye(k)[(logs @ centres.T).argmax(axis=1)] * evidence.weights[:, None]
+    return shares
+
+
+def _seed_by_customers(evidence: Evidence, k: int, rng: np.random.Generator) -> Floats:
+    """Each persona around one customer drawn at random, all others still out."""
+    shares = np.zeros((len(evidence.weights), k))
+    chosen = rng.choice(len(shares), size=k, replace=False, p=evidence.weights / evidence.weights.sum())
+    shares[chosen, np.arange(k)] = 1.0
+    return shares
+
+
+def read_draws(columns: NDArray[np.int64], n_events: int) -> NDArray[np.int64]:
+    """Which draw are columns outcomes of? 0: the start; 1 + i: where to after event i; 1 + n + i: whether to go on."""
+    move, end = columns - n_events, columns - n_events - n_events**2
+    return np.where(move < 0, 0, np.where(end < 0, 1 + move // n_events, 1 + n_events + end % n_events))
+
+
+def by_persona(log_likelihood: Floats, log_w: Floats) -> Floats:
+    """Weigh log-likelihoods (n, k) by the shares, turned to (k, n): what runs over personas then runs on long rows."""
+    joint: Floats = np.ascontiguousarray(log_likelihood.T)
+    joint += log_w[:, None]
+    return joint
+
+
+def sum_logs(joint: Floats) -> Floats:
+    """Take the logarithm of the sum over personas (rows), safe from underflow."""
+    top: Floats = joint.max(axis=0)
+    top += np.log(np.exp(joint - top).sum(axis=0))
+    return top

@@ -1,0 +1,217 @@
+"""The funnel as our own inline SVG: everyone who started is somewhere in the picture."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from journeylab.formats import NOTHING, format_count, format_duration, format_interval, format_share
+from journeylab.picture import PALETTE, Picture, as_nothing, as_svg, fit, number, safe, shorten, text_width
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from journeylab.funnel import Funnel
+
+    Record = dict[Hashable, Any]  # one row of a tidy frame: text, counts and shares side by side
+
+_MOST_GROUPS = 6
+_FEW = 30
+
+# Where the bars start, how long 100 % is, and the right edges of the columns of numbers.
+_BAR_X, _BAR_W = 190.0, 320.0
+_N_X, _START_X, _PREVIOUS_X, _MATURE_X = 582.0, 725.0, 800.0, 945.0
+_WIDTH = 955.0
+
+
+def draw_funnel(funnel: Funnel) -> Picture:
+    """How many reach each step, how many stop, and how many are still on the way?
+
+    Each bar is everyone who reached the step, split into those who went on, those still on the way (hatched) and those
+    who stopped (pale), so that every unit that started can be found. The whisker is the 95 % Wilson interval of the
+    share of all who started. With `by`, the bars of all groups stand together at each step, each on its group's scale.
+
+    Parameters
+    ----------
+    funnel : Funnel
+        `build_funnel`'s result. Of more than six groups the six largest are drawn, and a note says so.
+    """
+    by, units = funnel.by, f"{funnel.rules.unit}s"
+    table, left_out = _largest_groups(funnel.table, by)
+    if table.empty:
+        return as_nothing(f"No funnel to draw: no {funnel.rules.unit} started.")
+    drawn, y = _legend(by is not None), 112.0
+    for step in sorted(table["step"].unique()):
+        records = table[table["step"] == step].to_dict("records")
+        drawn += _step(records[0], y) if by is None else _step_by_group(records, by, y)
+        y += 64 if by is None else 36 + 25 * len(records)
+    notes = _notes(table, left_out, by)
+    drawn += [f'<text class="s" x="0" y="{number(y + 8 + 18 * i)}">{note}</text>' for i, note in enumerate(notes)]
+    ends = table[table["step"] == table["step"].min()], table[table["step"] == table["step"].max()]
+    started, finished = (format_count(end["n"].sum()) for end in ends)
+    labels = [shorten(end["label"].iloc[0], 34) for end in ends]
+    title = f"{labels[0]} → {labels[1]}: {started} {units} started, {finished} finished"
+    heads = (
+        f'<text class="h" x="0" y="18">{safe(fit(title, _WIDTH, 16))}</text>'
+        f'<text class="m" x="0" y="40">{safe(_terms(funnel))}</text>'
+    )
+    alt = f"Funnel. {started} {units} started, {finished} finished. {_words(table, by)}"
+    body = _HATCH + heads + "".join(drawn)
+    return as_svg(body, width=_WIDTH, height=y + 18 * len(notes), title=title, alt=alt)
+
+
+_HATCH = (
+    f'<defs><pattern id="jl-h\0" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    f'<path d="M0 3H6" stroke="{PALETTE[0]}" stroke-width="2.4"/></pattern></defs>'
+)
+_PARTS = {
+    "go": ("went on", f'fill="{PALETTE[0]}"'),
+    "open": ("still on the way", f'fill="url(#jl-h\0)" stroke="{PALETTE[0]}"'),
+    "lost": ("stopped here", 'style="fill:var(--lost)"'),
+}
+
+
+def _legend(grouped: bool) -> list[str]:
+    x, y, drawn = 0.0, 64.0, []
+    for part, (name, paint) in _PARTS.items():
+        words = f"{name}, or finished" if part == "go" else name
+        drawn.append(f'<rect x="{number(x + 0.5)}" y="{number(y - 10)}" width="20" height="11" {paint}/>')
+        drawn.append(f'<text class="m" x="{number(x + 28)}" y="{number(y)}">{words}</text>')
+        x += 46 + text_width(words, 13)
+    drawn.append(f'<path d="M{number(x)} {number(y - 5)}h20m-20 -4v8m20 -8v8" stroke="currentColor" fill="none"/>')
+    drawn.append(f'<text class="m" x="{number(x + 28)}" y="{number(y)}">95 % interval</text>')
+    heads = ((_N_X, "n"), (_START_X, "of start"), (_PREVIOUS_X, "of previous"), (_MATURE_X, "of mature starts"))
+    drawn += [f'<text class="s e" x="{number(edge)}" y="98">{head}</text>' for edge, head in heads]
+    scale = "start of each group = 100 %" if grouped else "start = 100 %"
+    return [*drawn, f'<text class="s" x="{number(_BAR_X)}" y="98">{scale}</text>']
+
+
+def _step(row: Record, y: float) -> list[str]:
+    """Draw a step of a funnel without groups: a bar, its numbers, and a line below that spells them out."""
+    name = f'<text class="b" x="0" y="{number(y + 19.5)}">{_named(row["label"], _BAR_X - 22, 14.5)}{_few(row)}</text>'
+    parts = [f"{format_count(n)} {_PARTS[part][0]}" for part, n in _split(row).items() if n or part == "lost"]
+    spelled = " · ".join(parts) if row["n_lost"] or row["n_open"] else ""
+    median = row["median_time_s"]
+    time = "" if math.isnan(median) else f"median {format_duration(median)}"
+    below = f'<text class="s" x="0" y="{number(y + 45)}">{time}</text>'
+    below += f'<text class="s" x="{number(_BAR_X)}" y="{number(y + 45)}">{spelled}</text>'
+    return [*_bar(row, y, 30.0), *_numbers(row, y + 15), name, below]
+
+
+def _step_by_group(records: list[Record], by: str, y: float) -> list[str]:
+    """Draw a step of all groups: its name, and below it a bar with its numbers for each group."""
+    heading = _named(f"{records[0]['step']}. {records[0]['label']}", _WIDTH, 14.5)
+    drawn = [f'<text class="b" x="0" y="{number(y + 12)}">{heading}</text>']
+    for place, row in enumerate(records):
+        top = y + 22 + 25 * place
+        drawn.append(f'<text x="0" y="{number(top + 14.5)}">{_named(row[by], _BAR_X - 22)}{_few(row)}</text>')
+        drawn += [*_bar(row, top, 20.0), *_numbers(row, top + 10)]
+    return drawn
+
+
+def _split(row: Record) -> dict[str, int]:
+    still, lost = int(row["n_open"]), int(row["n_lost"])
+    return {"go": int(row["n"]) - still - lost, "open": still, "lost": lost}
+
+
+def _bar(row: Record, y: float, height: float) -> list[str]:
+    """Draw a bar and its whisker; the segments add up to the bar, and the bar to its share of the start."""
+    x, drawn = _BAR_X, []
+    for part, n in _split(row).items():
+        if n:
+            width, (name, paint) = _BAR_W * row["share_of_start"] * n / row["n"], _PARTS[part]
+            drawn.append(
+                f'<rect class="{part}" x="{number(x)}" y="{number(y)}" width="{width:.2f}" height="{number(height)}" '
+                f"{paint}><title>{format_count(n)} {name}</title></rect>"
+            )
+            x += width
+    if row["step"] > 1 and not math.isnan(row["low"]):
+        low, high = (number(_BAR_X + _BAR_W * row[bound]) for bound in ("low", "high"))
+        middle, top = number(y + height / 2), number(y + height / 2 - 5)
+        path = f"M{low} {middle}H{high}M{low} {top}v10M{high} {top}v10"
+        drawn.append(f'<path d="{path}" fill="none" style="stroke:var(--bg)" stroke-width="4"/>')
+        drawn.append(f'<path class="ci" d="{path}" fill="none" stroke="currentColor" stroke-width="1.5"/>')
+    return drawn
+
+
+def _numbers(row: Record, middle: float) -> list[str]:
+    # At the first step every share is 100 % by definition and has no interval.
+    figures = [NOTHING] * 3
+    if row["step"] > 1:
+        figures = [
+            _with_interval(row, "share_of_start", ""),
+            _share(row["share_of_previous"]),
+            _with_interval(row, "conversion_mature", "mature_"),
+        ]
+    columns = zip((_N_X, _START_X, _PREVIOUS_X, _MATURE_X), (format_count(row["n"]), *figures), strict=True)
+    return [f'<text class="e" x="{number(x)}" y="{number(middle + 4.5)}">{figure}</text>' for x, figure in columns]
+
+
+def _few(row: Record) -> str:
+    return " †" if row["step"] == 1 and row["n"] < _FEW else ""
+
+
+def _named(label: str, width: float, size: float = 13) -> str:
+    """Write a label that fits, with its full name as tooltip where it was shortened."""
+    short = fit(label, width, size)
+    full = f"<title>{safe(label)}</title>" if short != label else ""
+    return f"{full}{safe(short)}"
+
+
+def _text(value: object) -> str:
+    return "(none)" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _share(value: float) -> str:
+    return NOTHING if math.isnan(value) else format_share(value)
+
+
+def _with_interval(row: Record, figure: str, prefix: str) -> str:
+    low, high = float(row[f"{prefix}low"]), float(row[f"{prefix}high"])
+    if math.isnan(row[figure]) or math.isnan(low):
+        return _share(row[figure])
+    interval = format_interval(low, high, format_share).removesuffix(" %")
+    return f'{format_share(row[figure])}<tspan class="s"> ({interval})</tspan>'
+
+
+def _largest_groups(table: pd.DataFrame, by: str | None) -> tuple[pd.DataFrame, int]:
+    """Keep the largest groups, largest first; the second value is how many are left out."""
+    if by is None:
+        return table, 0
+    names = table[by].map(_text)
+    starts = table["n"].where(table["step"] == table["step"].min(), 0).groupby(names).sum()
+    order = sorted(starts.index, key=lambda name: (-starts[name], name))
+    kept = order[:_MOST_GROUPS]
+    rank = names.map({name: place for place, name in enumerate(kept)})
+    table = table[rank.notna()].assign(**{by: names[rank.notna()]})
+    return table.loc[rank.dropna().sort_values(kind="stable").index], len(order) - len(kept)
+
+
+def _notes(table: pd.DataFrame, left_out: int, by: str | None) -> list[str]:
+    notes = []
+    if left_out:
+        notes.append(f"The {_MOST_GROUPS} largest groups by {safe(by)}; {left_out} more are in the table.")
+    if bool((table.loc[table["step"] == table["step"].min(), "n"] < _FEW).any()):
+        notes.append(f"† Fewer than {_FEW} started: too few to rank.")
+    return notes
+
+
+def _terms(funnel: Funnel) -> str:
+    window = f"within {funnel.rules.within}" if funnel.rules.within else "without a time limit"
+    by = f"by {shorten(funnel.by, 30)}, " if funnel.by else ""
+    return f"Shares and times count from the start: {by}{window}, as of {funnel.as_of:%Y-%m-%d %H:%M} UTC."
+
+
+def _words(table: pd.DataFrame, by: str | None) -> str:
+    if by is None:
+        steps = (
+            f"{shorten(row['label'], 60)} {format_count(row['n'])} ({_share(row['share_of_start'])} of start, "
+            f"{format_count(row['n_lost'])} stopped here, {format_count(row['n_open'])} still on the way)"
+            for row in table.to_dict("records")
+        )
+        return "; ".join(steps) + "."
+    ends = table[table["step"] == table["step"].max()].to_dict("records")
+    groups = (f"{shorten(row[by], 60)} {_share(row['share_of_start'])} of start" for row in ends)
+    return f"Finished, by {shorten(by, 60)}: {'; '.join(groups)}."

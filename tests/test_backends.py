@@ -1,0 +1,115 @@
+"""Every query that the package runs also compiles for BigQuery and for Databricks (Spark without a session).
+
+The questions are asked through the public functions, of a log that has every column and rules that have every switch,
+on DuckDB with an ear on it: what the engine was given to run is compiled again for the other dialects. That proves
+that Ibis can say it there, not that the warehouse gives the same answer.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import ibis
+import pytest
+import sqlglot
+from conftest import START, make_events
+from ibis.backends.sql.compilers import BigQueryCompiler, DatabricksCompiler
+
+import journeylab as jl
+from journeylab.engine import median
+
+RULES = jl.JourneyRules(
+    stages=("look", "buy"),
+    stage_of={"a": "look", "b*": "look", "/^c/": "buy"},
+    goal="buy",
+    journey_gap="30D",
+    end_after_goal=True,
+    dormant_after="7D",
+)
+
+
+def make_log(con: ibis.BaseBackend, *, has_place: bool) -> ibis.Table:
+    row = {"customer_id": "k", "event": "a", "timestamp": START, "event_id": "e", "seq": 1, "session_id": None}
+    row |= {"journey_id": None, "channel": "web", "stage": None, "value": 1.0, "plan": "free"}
+    return make_events([row, {**row, "event": "c", "event_id": "f"}], con, has_place=has_place)
+
+
+def listen(con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch) -> list[ibis.Expr]:
+    """All expressions that are run or stored from now on."""
+    heard: list[ibis.Expr] = []
+    execute, create_table = con.execute, con.create_table
+
+    def hear_execute(expression: ibis.Expr, *args: Any, **options: Any) -> Any:
+        heard.append(expression)
+        return execute(expression, *args, **options)
+
+    def hear_create_table(name: str, rows: Any = None, **options: Any) -> ibis.Table:
+        if isinstance(rows, ibis.Expr):
+            heard.append(rows)
+        return create_table(name, rows, **options)
+
+    monkeypatch.setattr(con, "execute", hear_execute)
+    monkeypatch.setattr(con, "create_table", hear_create_table)
+    return heard
+
+
+def ask_steps(steps: ibis.Table) -> None:
+    """Nothing more: the steps are built before."""
+
+
+def ask_journeys(steps: ibis.Table) -> None:
+    jl.build_journeys(steps, RULES).execute()
+    jl.build_journeys(steps, as_of="2026-02-01").execute()
+
+
+def ask_funnel(steps: ibis.Table) -> None:
+    jl.find_drop_offs(jl.build_funnel(steps, [("a", "look"), "buy"], by="plan"))
+    for unit in ("customer", "journey", "session"):
+        jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D", unit=unit))
+
+
+def ask_next(steps: ibis.Table) -> None:
+    jl.compare_next(steps, jl.build_funnel(steps, ["a", "c"]))
+
+
+def ask_transitions(steps: ibis.Table) -> None:
+    jl.count_transitions(steps)
+    jl.count_transitions(steps, jl.build_journeys(steps, RULES), by="channel")
+
+
+def ask_matrix(steps: ibis.Table) -> None:
+    jl.step_matrix(steps, jl.build_journeys(steps, RULES))
+
+
+def ask_flows(steps: ibis.Table) -> None:
+    jl.count_flows(steps, jl.build_journeys(steps, RULES))
+
+
+def ask_variants(steps: ibis.Table) -> None:
+    jl.count_variants(steps, jl.build_journeys(steps, RULES), top=3)
+
+
+QUESTIONS = (
+    *(ask_steps, ask_journeys, ask_funnel, ask_next),
+    *(ask_transitions, ask_matrix, ask_flows, ask_variants),
+)
+COMPILERS = {"bigquery": BigQueryCompiler, "databricks": DatabricksCompiler}
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.__name__.removeprefix("ask_"))
+@pytest.mark.parametrize("dialect", COMPILERS)
+@pytest.mark.parametrize("has_place", [True, False], ids=["file", "table"])
+def test_every_query_compiles(
+    con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch, question: Any, dialect: str, has_place: bool
+) -> None:
+    events = make_log(con, has_place=has_place)
+    heard = listen(con, monkeypatch)
+    # The one thing that a query says otherwise, by the backend's name.
+    named = SimpleNamespace(name=dialect)
+    monkeypatch.setattr("journeylab.funnel.median", lambda column, con: median(column, named))
+    question(jl.build_steps(events, RULES))
+    assert heard
+    compiler = COMPILERS[dialect]()
+    for expression in heard:
+        sqlglot.parse_one(compiler.to_sqlglot(expression.unbind()).sql(dialect), dialect=dialect)
