@@ -397,8 +397,8 @@ def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
         return f"No {by} loses more {units} at any step than the others do, beyond chance."
     top = sure.iloc[0]
     return (
-        f"{by} {top[by]}: of {format_count(top['n'])} {units} who reached {top['label']} and are not still on the way, "
-        f"{format_share(top['share_lost'])} never reached {top['next_label']}, against "
+        f"Of the {format_count(top['n'])} {units} of {by} {top[by]} who reached {top['label']} "
+        f"and are not still on the way, {format_share(top['share_lost'])} never reached {top['next_label']}, against "
         f"{format_share(top['share_lost_elsewhere'])} elsewhere (95 % interval of the difference: "
         f"{format_interval(top['low'], top['high'], format_points)}): "
         f"about {format_count(top['excess_lost'])} more {units} than expected."

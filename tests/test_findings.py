@@ -47,4 +47,4 @@ def test_planted_personas_and_drop_off_are_found(folder: Path) -> None:
     assert (top["channel"], top["label"], top["next_label"]) == (truth["channel"], truth["step"], truth["next_step"])
     assert top["p_adjusted"] < 0.001
     sentence = jl.describe_drop_off(jl.find_drop_offs(funnel), funnel)
-    assert sentence.startswith("channel app: of ")
+    assert "customers of channel app who reached payment " in sentence
