@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -79,7 +79,18 @@ def check(
     customer_id: Annotated[str, typer.Option(help="The column with the customer.")] = "customer_id",
     event: Annotated[str, typer.Option(help="The column with the event's name.")] = "event",
     timestamp: Annotated[str, typer.Option(help="The column with the time.")] = "timestamp",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A further column by our name, such as channel=utm_medium. May be given again."),
+    ] = None,
     tz: Annotated[str | None, typer.Option(help="The zone of times without one, such as Europe/Warsaw.")] = None,
+    timestamp_format: Annotated[
+        str | None, typer.Option(help="How times are written, such as %d.%m.%Y %H:%M; ISO 8601 and epochs need none.")
+    ] = None,
+    decimal: Annotated[
+        Literal[".", ","] | None, typer.Option(help="The decimal mark of numbers; a point unless given.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="The encoding of a text file, where the guess is wrong.")] = None,
     repair: Annotated[
         list[str] | None, typer.Option(help='A repair that the check has named, or "all". May be given again.')
     ] = None,
@@ -97,7 +108,18 @@ def check(
     from journeylab.sources.check import check_events
     from journeylab.sources.generic import read_events
 
-    events = read_events(file, customer_id=customer_id, event=event, timestamp=timestamp, tz=tz, repair=repair or ())
+    events = read_events(
+        file,
+        customer_id=customer_id,
+        event=event,
+        timestamp=timestamp,
+        columns=_split_parameters(column or []),
+        tz=tz,
+        timestamp_format=timestamp_format,
+        decimal=decimal,
+        encoding=encoding,
+        repair=repair or (),
+    )
     print(check_events(events, JourneyRules.load(rules) if rules else None))
 
 
@@ -160,7 +182,7 @@ def sources() -> None:
     _print_rows([tuple(map(str, row)) for row in table.itertuples(index=False)])
 
 
-def _split_parameters(pairs: list[str]) -> dict[str, object]:
+def _split_parameters(pairs: list[str]) -> dict[str, str]:
     parted = [pair.partition("=") for pair in pairs]
     for name, equals, _ in parted:
         if not equals:

@@ -203,36 +203,43 @@ def _distinct(column: ibis.Value) -> list[str]:
 def _follow(marked: ibis.Table, rules: FunnelRules, by: str | None) -> ibis.Table:
     """Walk the steps one by one: the earliest event of each that comes after the earliest of the one before."""
     starts = marked.filter(marked["_step_1"])
-    walk = starts.group_by("_unit").agg(
-        customer_id=starts.customer_id.min(),
-        rank_1=starts["rank"].min(),
-        time_1=starts.timestamp.min(),
-        position_1=starts.position.min(),
+    # The customer of a journey or session; of a customer, itself.
+    owner = {} if rules.unit == "customer" else {"customer_id": starts.customer_id.min()}
+    first = starts.group_by("_unit").agg(
+        rank=starts["rank"].min(), time=starts.timestamp.min(), position=starts.position.min(), **owner
     )
+    arrivals = [first.mutate(start=first.time)]
+    for i in range(2, len(rules.steps) + 1):
+        # Each step looks only at those who came to the one before; what they carry along is small.
+        here = marked.filter(marked[f"_step_{i}"]).select("_unit", "rank", "timestamp", "position")
+        later = here.join(arrivals[-1].select("_unit", "start", _before="rank"), "_unit")
+        later = later.filter(later["rank"] > later["_before"])
+        if rules.within_s is not None:
+            later = later.filter(later.timestamp.delta(later.start, unit="microsecond") <= rules.within_s * 1_000_000)
+        arrivals.append(
+            later.group_by("_unit").agg(
+                rank=later["rank"].min(),
+                time=later.timestamp.min(),
+                position=later.position.min(),
+                start=later.start.min(),
+            )
+        )
+    walk = first.rename(time_1="time", position_1="position").drop("rank")
+    if rules.unit == "customer":
+        walk = walk.mutate(customer_id=walk["_unit"])
     if by is not None:
         groups = starts.select("_unit", position_1="position", _group=starts[by].cast("string").fill_null(_NO_GROUP))
         walk = walk.join(groups, ["_unit", "position_1"])
-    for i in range(2, len(rules.steps) + 1):
-        before, here = i - 1, marked.filter(marked[f"_step_{i}"]).select("_unit", "rank", "timestamp", "position")
-        later = here.join(walk.select("_unit", "time_1", _before=f"rank_{before}"), "_unit")
-        later = later.filter(later["rank"] > later["_before"])
-        if rules.within_s is not None:
-            later = later.filter(later.timestamp.delta(later.time_1, unit="microsecond") <= rules.within_s * 1_000_000)
-        first = later.group_by("_unit").agg(
-            **{
-                f"rank_{i}": later["rank"].min(),
-                f"time_{i}": later.timestamp.min(),
-                f"position_{i}": later.position.min(),
-            }
-        )
-        walk = walk.left_join(first, "_unit").drop("_unit_right")
+    for i, arrival in enumerate(arrivals[1:], 2):
+        reached = arrival.select("_unit", **{f"time_{i}": "time", f"position_{i}": "position"})
+        walk = walk.left_join(reached, "_unit").drop("_unit_right")
     return walk
 
 
 def _judge(walk: ibis.Table, seen: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
     """Say of each unit how far it came and whether its time is over."""
     last_step = len(rules.steps)
-    reached = reduce(add, (walk[f"rank_{i}"].notnull().cast("int64") for i in range(1, last_step + 1)))
+    reached = reduce(add, (walk[f"position_{i}"].notnull().cast("int64") for i in range(1, last_step + 1)))
     furthest = ibis.coalesce(*(walk[f"position_{i}"] for i in range(last_step, 0, -1)))
     walk = walk.mutate(reached=reached, reached_position=furthest)
     observed_us = ibis.literal(end).delta(walk.time_1, unit="microsecond")

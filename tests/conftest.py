@@ -120,8 +120,9 @@ def make_steps(
 
 
 def fetch(table: ibis.Table) -> list[Row]:
-    """All rows as plain Python, nulls as None."""
-    return table.to_pyarrow().to_pylist()
+    """All rows as plain Python, nulls as None; steps in the order of each customer's history."""
+    is_steps = "position" in table.columns
+    return (table.order_by("customer_id", "position") if is_steps else table).to_pyarrow().to_pylist()
 
 
 def drop_tables(con: ibis.BaseBackend) -> None:

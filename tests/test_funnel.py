@@ -159,7 +159,7 @@ def with_all_names(rows: list[Row]) -> list[Row]:
 STAGED = jl.JourneyRules(stages=("s2", "b"), stage_of={"a": "b", "/^[cd]$/": "s2"}, journey_gap="2h", session_gap="30m")
 
 
-@examples(25)
+@examples(18)
 @given(
     rows=random_logs(columns=("seq", "event_id", "journey_id", "session_id"), always=("channel",)).map(with_all_names),
     rules=random_funnels(),
@@ -232,7 +232,7 @@ def assert_next_is_that_of_a_walk(
     assert list(found.itertuples(index=False, name=None)) == expected
 
 
-@examples(8)
+@examples(4)
 @given(rows=random_logs(columns=("seq",), always=("channel",)).map(with_all_names), rules=random_funnels(), as_of=ENDS)
 def test_groups_add_up_to_the_whole(
     con: ibis.BaseBackend, rows: list[Row], rules: jl.FunnelRules, as_of: datetime | None
@@ -246,7 +246,7 @@ def test_groups_add_up_to_the_whole(
     drop_tables(con)
 
 
-@examples(8)
+@examples(6)
 @given(rows=random_logs(columns=("journey_id", "channel")).map(with_all_names), rules=random_rules(), end=ENDS)
 def test_journey_funnel_agrees_with_journeys(
     con: ibis.BaseBackend, rows: list[Row], rules: jl.JourneyRules, end: datetime | None

@@ -1,0 +1,107 @@
+"""How much do the questions cost, beside hand-written SQL for the same answers in the same run?
+
+    python benchmarks/run.py [n_events]
+
+Prints CPU seconds (both cores), peak memory so far, and the ratio to the hand-written SQL where there is some. Absolute
+times drift with the machine; the ratios are what to compare.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+import journeylab as jl
+
+DRAW = """
+select 'c' || (hash(i // 10) % {customers})::varchar as customer_id, 'e' || (hash(i * 7 + 1) % 25)::varchar as event,
+  timestamp '2026-01-01' + to_microseconds((hash(i * 3) % 7776000000000)::bigint) as timestamp,
+  ['web', 'app', 'store'][1 + (hash(i * 5) % 3)::int] as channel
+from range({events}) t(i)
+"""
+STEPS = """
+create table steps as
+with placed as (
+  select *, row_number() over w as position, lead(event) over w as next_event,
+    date_diff('microsecond', lag(timestamp) over w, timestamp) as gap_us,
+    coalesce(timestamp = lag(timestamp) over w, false) as is_tied
+  from read_parquet('{log}', file_row_number=true)
+  window w as (partition by customer_id order by timestamp, file_row_number)
+), marked as (
+  select *, coalesce(gap_us > 30 * 86400000000, true) as begins, coalesce(gap_us > 1800000000, true) as pauses from placed
+), counted as (
+  select *, sum(begins::int) over s as journey, sum(pauses::int) over s as session, sum((not is_tied)::int) over s as rank,
+    position - max(case when begins then position end) over s + 1 as step, lead(begins) over w as next_begins
+  from marked
+  window w as (partition by customer_id order by position),
+    s as (partition by customer_id order by position rows between unbounded preceding and current row)
+)
+select customer_id, event, timestamp, channel, customer_id || '/' || journey as journey_id,
+  customer_id || '/' || session as session_id, position, rank, step, case when begins then null else gap_us / 1e6 end as gap_s,
+  case when next_begins then null else next_event end as next_event
+from counted
+"""
+TRANSITIONS = "select event, next_event, count(*), count(distinct journey_id) from steps group by all"
+FUNNEL_STEPS = ("e1", "e2", "e3", "e4", "e5")
+
+
+def spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def write_funnel() -> str:
+    """The five steps within seven days as a chain of first occurrences."""
+    parts = [
+        "f1 as (select customer_id, min(rank) as r, min(timestamp) as t1 from steps where event = 'e1' group by 1)"
+    ]
+    for i, event in enumerate(FUNNEL_STEPS[1:], 2):
+        parts.append(
+            f"f{i} as (select customer_id, min(s.rank) as r, any_value(t1) as t1 from f{i - 1} f join steps s using (customer_id) "
+            f"where s.event = '{event}' and s.rank > f.r and s.timestamp <= t1 + interval 7 day group by 1)"
+        )
+    counts = ", ".join(f"(select count(*) from f{i})" for i in range(1, len(FUNNEL_STEPS) + 1))
+    return f"with {', '.join(parts)} select {counts}"
+
+
+def main(n_events: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.parquet")
+        duckdb.sql(DRAW.format(customers=n_events // 10, events=n_events)).write_parquet(str(log))
+        by_hand = duckdb.connect(Path(folder, "hand.duckdb"))
+        by_hand.execute("set threads = 2")
+        con = jl.connect(Path(folder, "ours.duckdb"), threads=2)
+        made: dict[str, object] = {}
+
+        def ask(name: str, ours: Callable[[], object], sql: str | None = None) -> None:
+            before = spent()
+            made[name] = ours()
+            cpu, ratio = spent() - before, ""
+            if sql is not None:
+                before = spent()
+                by_hand.execute(sql).fetchall()
+                ratio = f"{cpu / (spent() - before):5.2f} x by hand"
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            print(f"{name:16s} {cpu:6.1f} CPU s  {peak:5.2f} GB  {ratio}", flush=True)
+
+        started = time.perf_counter()
+        ask("import", lambda: (jl.FunnelRules, jl.step_matrix, jl.fit_personas))
+        ask("read_events", lambda: jl.read_events(log, con=con))
+        ask("build_steps", lambda: jl.build_steps(made["read_events"]), STEPS.format(log=log))
+        steps = made["build_steps"]
+        ask("journeys", lambda: jl.build_journeys(steps).count().execute())
+        ask("transitions", lambda: jl.count_transitions(steps), TRANSITIONS)
+        ask("step matrix", lambda: jl.step_matrix(steps))
+        ask("funnel, 7 days", lambda: jl.build_funnel(steps, jl.FunnelRules(FUNNEL_STEPS, within="7D")), write_funnel())
+        ask("funnel, groups", lambda: jl.build_funnel(steps, FUNNEL_STEPS[:3], by="channel"))
+        print(f"{n_events:,} events, {time.perf_counter() - started:.0f} s wall in all")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)
