@@ -36,6 +36,7 @@ _HOME = {
     "count_transitions": "paths",
     "count_variants": "paths",
     "step_matrix": "paths",
+    "describe_conversion": "funnel",
     "describe_drop_off": "funnel",
     "MarkovMixture": "personas",
     "Personas": "personas",

@@ -142,7 +142,7 @@ def run(
     """
     from journeylab.report import run_reports
 
-    given = {**(_read_file(file) if file else {}), **_split_parameters(parameter or [])}
+    given = {**(_choose_parameters(_read_file(file), names) if file else {}), **_split_parameters(parameter or [])}
     with _show_progress() as progress:
         reports = run_reports(names, given, out=out, text=True, progress=progress)
     for report in reports:
@@ -188,6 +188,15 @@ def _split_parameters(pairs: list[str]) -> dict[str, str]:
         if not equals:
             raise typer.BadParameter(f'"{name}" has no value; write -p name=value')
     return {name.strip(): value for name, _, value in parted}
+
+
+def _choose_parameters(found: Mapping[str, object], names: list[str]) -> dict[str, object]:
+    """Leave out what only our other notebooks know: one file serves them all, whichever are run."""
+    from journeylab.parameters import find_notebooks, read_parameters
+
+    wanted = {each.name for name in names for each in read_parameters(name)}
+    known = {each.name for path in find_notebooks().values() for each in read_parameters(path)}
+    return {name: value for name, value in found.items() if name in wanted or name not in known}
 
 
 def _read_file(path: Path) -> Mapping[str, object]:

@@ -30,6 +30,7 @@ _FINDING_COLUMNS = (
     *("step", "label", "next_label", "n", "n_lost", "share_lost", "share_lost_elsewhere", "difference", "low", "high"),
     *("p_adjusted", "excess_lost", "is_small"),
 )
+_MOST_NAMES = 20  # that an error lists
 _NO_GROUP = "(none)"
 _UNIT_COLUMN = {"customer": "customer_id", "journey": "journey_id", "session": "session_id"}
 
@@ -151,7 +152,10 @@ def build_funnel(
     """
     rules = rules if isinstance(rules, FunnelRules) else FunnelRules(rules)
     if by is not None and by not in steps.columns:
-        raise RuleError(f'build_funnel: no column "{by}" to split by.{nearest(by, steps.columns)}')
+        columns = ", ".join(steps.columns)
+        raise RuleError(
+            f'build_funnel: no column "{by}" to split by.{nearest(by, steps.columns)} The columns are {columns}'
+        )
     if by in (*_TABLE_COLUMNS, *_FINDING_COLUMNS):
         raise RuleError(f'build_funnel: "{by}" is a column of the answer itself; rename yours in read_events(columns=)')
     events = _find_events(steps, rules)
@@ -174,8 +178,10 @@ def _find_events(steps: ibis.Table, rules: FunnelRules) -> set[str]:
     if unknown:
         options = sorted({*_distinct(steps.event), *stages})
         hints = "; ".join(f'"{name}"{nearest(name, options)}' for name in unknown)
+        shown = ", ".join(options[:_MOST_NAMES]) + (" …" if len(options) > _MOST_NAMES else "")
         raise RuleError(
-            f"FunnelRules: {len(unknown)} of {len(names)} names are neither an event nor a stage of this log: {hints}"
+            f"FunnelRules: {len(unknown)} of {len(names)} names are neither an event nor a stage of this log: {hints} "
+            f"– known are {shown}"
         )
     return found
 
@@ -393,6 +399,18 @@ def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> d
     }
 
 
+def describe_conversion(funnel: Funnel) -> str:
+    """How many of those who started have finished, are lost, and are still on the way? One sentence; they add up."""
+    first, last = funnel.table[funnel.table["step"] == 1], funnel.table[funnel.table["step"] == len(funnel.labels)]
+    started, finished = int(first["n"].sum()), int(last["n"].sum())
+    share = f" ({format_share(finished / started)})" if started else ""
+    return (
+        f"{format_count(finished)} of {format_count(started)} {funnel.rules.unit}s who started at {funnel.labels[0]} "
+        f"reached {funnel.labels[-1]}{share}; {format_count(funnel.table['n_lost'].sum())} are lost, "
+        f"{format_count(funnel.table['n_open'].sum())} are still on the way."
+    )
+
+
 def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
     """What is the first finding of `find_drop_offs`, in one sentence with its base and interval?
 
@@ -400,6 +418,8 @@ def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
     """
     by, units = str(funnel.by), f"{funnel.rules.unit}s"
     sure = findings[~findings["is_small"] & (findings["difference"] > 0) & (findings["p_adjusted"] < 0.05)]
+    if not (findings["p_adjusted"].notna() & ~findings["is_small"]).any():
+        return f"Too few {units} to compare: no {by} is large enough at any step, or nobody's time has passed yet."
     if sure.empty:
         return f"No {by} loses more {units} at any step than the others do, beyond chance."
     top = sure.iloc[0]

@@ -106,7 +106,12 @@ def show_table(
 
 def show_headline(text: str) -> Picture:
     """Show a finding in a sentence, large; the text is escaped."""
-    return as_figure(f'<p class="jl-headline">{safe(text)}</p>', style=_HEADLINE, alt=shorten(text))
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return as_figure(
+        f'<p class="jl-headline">{safe(whole)}</p>',
+        style=_HEADLINE,
+        alt=shorten(text),
+    )
 
 
 def draw_heat_table(grid: pd.DataFrame, *, title: str, corner: str, alt: str, note: str = "") -> Picture:

@@ -22,6 +22,11 @@ NA,$x_1$,2026-10-02 11:00
 """
 
 
+def test_one_file_of_parameters_serves_any_of_the_notebooks() -> None:
+    found = {"data": "shop.csv", "by": "device", "k": "4", "misspelt": "x"}
+    assert cli._choose_parameters(found, ["data_check"]) == {"data": "shop.csv", "misspelt": "x"}
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)

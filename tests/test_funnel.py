@@ -159,7 +159,7 @@ def with_all_names(rows: list[Row]) -> list[Row]:
 STAGED = jl.JourneyRules(stages=("s2", "b"), stage_of={"a": "b", "/^[cd]$/": "s2"}, journey_gap="2h", session_gap="30m")
 
 
-@examples(18)
+@examples(25)
 @given(
     rows=random_logs(columns=("seq", "event_id", "journey_id", "session_id"), always=("channel",)).map(with_all_names),
     rules=random_funnels(),
@@ -319,6 +319,13 @@ def test_steps_may_be_stages_or_alternatives(six: ibis.Table) -> None:
     # cleo pays without a cart; fred's cart is too early.
     assert funnel.table["n"].tolist() == [6, 5]
     assert jl.build_funnel(six, ["help", "ad"]).table["n"].tolist() == [1, 0]
+
+
+def test_a_name_that_is_an_event_is_no_stage(con: ibis.BaseBackend) -> None:
+    """The event a has the stage "b", and there is an event b: as a step, "b" is the event alone."""
+    rows = [{"customer_id": "k", "event": e, "timestamp": START + timedelta(hours=i)} for i, e in enumerate("cab")]
+    steps = make_steps(rows, STAGED, con=con)
+    assert jl.build_funnel(steps, ["c", "b", "b"]).table["n"].tolist() == [1, 1, 0]
 
 
 def test_end_of_observation_hides_what_comes_later(six: ibis.Table) -> None:
@@ -494,7 +501,7 @@ def test_missing_steps_name_the_near_ones(six: ibis.Table) -> None:
         jl.build_funnel(six, ["shop", "chart", "boughd", ("pay", "zzz")])
     assert str(caught.value) == (
         'FunnelRules: 3 of 5 names are neither an event nor a stage of this log: "chart" Did you mean "cart"?; '
-        '"boughd" Did you mean "bought"?; "zzz"'
+        '"boughd" Did you mean "bought"?; "zzz" – known are ad, basket, bought, cart, help, look, pay, shop'
     )
 
 
@@ -530,10 +537,20 @@ def test_rules_are_refused(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+COLUMNS = (
+    "The columns are customer_id, event, timestamp, channel, value, "
+    "journey_id, session_id, stage, position, rank, step, gap_s, next_event"
+)
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [
-        ("chanel", 'build_funnel: no column "chanel" to split by. Did you mean "channel"?'),
+        (
+            "chanel",
+            'build_funnel: no column "chanel" to split by. Did you mean "channel"? The columns are customer_id, event, '
+            "timestamp, channel, value, journey_id, session_id, stage, position, rank, step, gap_s, next_event",
+        ),
         ("step", 'build_funnel: "step" is a column of the answer itself; rename yours in read_events(columns=)'),
     ],
 )
@@ -547,6 +564,17 @@ def test_group_named_like_a_finding_is_refused(con: ibis.BaseBackend) -> None:
     rows = [{"customer_id": "k", "event": e, "timestamp": START, "difference": "x"} for e in "ab"]
     with pytest.raises(RuleError, match='"difference" is a column of the answer itself'):
         jl.build_funnel(make_steps(rows, con=con), ["a", "b"], by="difference")
+
+
+def test_conversion_in_a_sentence_adds_up(six: ibis.Table) -> None:
+    funnel = jl.build_funnel(six, BUY)
+    first, last = funnel.table.iloc[0], funnel.table.iloc[-1]
+    lost, still_open = funnel.table["n_lost"].sum(), funnel.table["n_open"].sum()
+    assert first["n"] == last["n"] + lost + still_open
+    assert jl.describe_conversion(funnel) == (
+        f"{last['n']} of {first['n']} customers who started at {first['label']} reached {last['label']} "
+        f"({100 * last['share_of_start']:.1f} %); {lost} are lost, {still_open} are still on the way."
+    )
 
 
 def test_drop_offs_need_groups(six: ibis.Table) -> None:

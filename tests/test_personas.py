@@ -287,7 +287,7 @@ def test_a_persona_without_customers_is_shown_as_such() -> None:
         ({"seed": -1}, "seed=-1; give a whole number from 0"),
         (
             {"k": 9},
-            "n_components=9 personas asked for, but only 5 customers differ (12 rows); choose a number from 1 to 5",
+            "k (n_components) is 9, but only 5 customers differ (12 rows); choose a number from 1 to 5",
         ),
     ],
 )

@@ -188,4 +188,4 @@ class TestHeatTable:
 
 
 def test_headline_is_text():
-    assert ElementTree.fromstring(show_headline("<b>5 %</b>").html).find("p").text == "<b>5 %</b>"
+    assert ElementTree.fromstring(show_headline("<b>5 %</b>").html).find("p").text == "<b>5\N{NO-BREAK SPACE}%</b>"

@@ -18,8 +18,6 @@ Floats = NDArray[np.float64]
 _HEATS = (0.3, 0.5, 0.7)
 _STEPS_PER_HEAT = 7
 _STEPS_OF_RESTART = 10
-_MOST_SMOOTHING = 10.0  # where customers are many: what foresees held-out customers best
-_LEAST_SMOOTHING = 0.02  # where they are few: of what an event was followed by on average
 _KMEANS_ROWS = 5_000
 _KMEANS_STEPS = 5
 
@@ -43,12 +41,12 @@ class Evidence:
     by_draw: sparse.csr_array  # sums the outcomes of each draw
     prior: Floats  # outcomes that the prior adds to each column
     prior_unseen: Floats  # and to a single column not seen, for each draw
-    smoothing: float
+    prior_total: Floats  # to all outcomes of a draw
 
     def maximise(self, shares: Floats) -> Chains:
         """Which personas explain their customers best, when `shares` (n, k) tells what weight each has in each?"""
         seen = self.counts.T @ shares
-        log_total = np.log(self.by_draw @ seen + self.smoothing)
+        log_total = np.log(self.by_draw @ seen + self.prior_total[:, None])
         size = shares.sum(axis=0)
         return Chains(
             np.log(seen + self.prior[:, None]) - log_total[self.draw],
@@ -64,11 +62,11 @@ class Evidence:
 
     def climb(self, chains: Chains, n_steps: int, tol: float) -> tuple[list[float], Chains]:
         """Run EM until the penalised log-likelihood gains less than `tol` per customer, at most `n_steps`."""
-        prior_unseen = self.smoothing - self.by_draw @ self.prior  # what the prior leaves to all columns not seen
+        all_unseen = self.prior_total - self.by_draw @ self.prior  # what the prior leaves to columns not seen
         path: list[float] = []
         for _ in range(n_steps):
             shares, log_likelihood = self.expect(chains)
-            penalty = (self.prior[:, None] * chains.log_p).sum() + (prior_unseen[:, None] * chains.log_unseen).sum()
+            penalty = (self.prior[:, None] * chains.log_p).sum() + (all_unseen[:, None] * chains.log_unseen).sum()
             path.append(log_likelihood + float(penalty + chains.log_w.sum()))
             if len(path) > 1 and path[-1] - path[-2] < tol * self.weights.sum():
                 break
@@ -77,9 +75,9 @@ class Evidence:
 
 
 def gather_evidence(
-    counts: sparse.csr_array, weights: Floats, columns: NDArray[np.int64], n_events: int, smoothing: float | None
+    counts: sparse.csr_array, weights: Floats, columns: NDArray[np.int64], n_events: int, smoothing: float
 ) -> tuple[Evidence, NDArray[np.int64]]:
-    """Fold and sort the customers, and centre the prior on what they do together.
+    """Fold and sort the customers, and lay out the prior.
 
     `columns` tells which columns of `X` those of `counts` are; also returned is where each of them went.
     """
@@ -90,18 +88,12 @@ def gather_evidence(
     columns, seen = columns[order], counts.T @ weights
     draw = read_draws(columns, n_events)
     by_draw = sparse.csr_array((np.ones(len(draw)), (draw, np.arange(len(draw)))), (1 + 2 * n_events, len(draw)))
-    total = by_draw @ seen
-    if smoothing is None:
-        smoothing = min(_MOST_SMOOTHING, max(total[: 1 + n_events].sum(), 1) * _LEAST_SMOOTHING / n_events)
-    # indifferent between the next events; whether to go on, as often as after any event
-    anything = np.full(len(draw), 1 / n_events)
+    # next events are alike to the prior; whether to go on is as likely as after any event
     is_end, is_exit = draw > n_events, (columns - n_events**2) // n_events == 1
     exit_rate = np.clip(seen[is_exit].sum() / max(seen[is_end].sum(), 1), 1e-6, 1 - 1e-6)
-    anything[is_end] = np.where(is_exit, exit_rate, 1 - exit_rate)[is_end]
-    habit = np.where(total[draw] > 0, seen / np.maximum(total[draw], 1e-12), anything)
-    prior = smoothing * (habit + anything) / 2
-    prior_unseen = smoothing * np.where(total > 0, 0.5, 1.0) / n_events
-    return Evidence(counts, weights, draw, by_draw, prior, prior_unseen, smoothing), np.argsort(order)
+    likely = np.where(is_end, np.where(is_exit, exit_rate, 1 - exit_rate), 1 / n_events)
+    total = smoothing * np.maximum(by_draw @ (seen > 0), 1.0)
+    return Evidence(counts, weights, draw, by_draw, total[draw] * likely, total / n_events, total), np.argsort(order)
 
 
 def climb_from_seeds(

@@ -31,10 +31,10 @@ class MarkovMixture(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
     how often one was seen to go on after it. Where it is not yet known whether a journey ended, count neither of the
     last two: an open journey has made no exit, and near the end of observation a next event shows before an exit could.
 
-    Smoothing: each draw has a Dirichlet prior worth `smoothing` outcomes, centred half on what all customers together
-    do there and half on indifference. A persona that rarely meets an event falls back on everybody's habit, as far as
-    that is one; what nobody was seen to do stays possible. Whether to go on is centred on the event's and the log's
-    rate of ends. The shares of personas have a prior of one customer each, so an empty persona does no harm.
+    Smoothing: each draw has a Dirichlet prior worth as many outcomes as different ones were seen in the log, spread
+    evenly over all events (Witten & Bell 1991: where novelties have been many, more are to come). So the prior grows
+    with what there is to learn, and what nobody was seen to do stays possible. The prior of whether to go on is centred
+    on the log's rate of ends. The shares of personas have a prior of one customer each; an empty persona does no harm.
 
     Parameters
     ----------
@@ -46,9 +46,8 @@ class MarkovMixture(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
         Longest polish, in steps of EM.
     tol : float
         The polish ends when the penalised log-likelihood per customer gains less than this.
-    smoothing : float or None
-        Weight of the prior, in outcomes of each draw; above 0. None: a fiftieth of what follows an event on average, at
-        most 10, which foresees held-out customers best and leaves small logs their own voice.
+    smoothing : float
+        Weight of the prior, as a multiple of the above; above 0.
     random_state : int
         Seed; the same seed gives the same fit, whatever the order of rows or events.
 
@@ -84,8 +83,8 @@ class MarkovMixture(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
         *,
         n_init: int = 10,
         max_iter: int = 500,
-        tol: float = 1e-6,
-        smoothing: float | None = None,
+        tol: float = 1e-8,
+        smoothing: float = 1.0,
         random_state: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -112,8 +111,8 @@ class MarkovMixture(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
             If `X` has no such shape, holds negative or missing counts, or has fewer distinct rows than `n_components`.
         """
         counts, weights = _check_counts(X), _check_weights(sample_weight, X)
-        if self.n_init < 1 or (self.smoothing is not None and self.smoothing <= 0):
-            raise RuleError(f"n_init={self.n_init} must be at least 1 and smoothing={self.smoothing} None or above 0")
+        if self.n_init < 1 or self.smoothing <= 0:
+            raise RuleError(f"n_init={self.n_init} must be at least 1 and smoothing={self.smoothing} above 0")
         self.n_features_in_ = counts.shape[1]
         self.n_events_ = _count_events(counts.shape[1])
         ends = np.arange(self.n_features_in_ - 2 * self.n_events_, self.n_features_in_)
@@ -124,7 +123,7 @@ class MarkovMixture(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
         n_distinct = len(evidence.weights)
         if not 1 <= self.n_components <= n_distinct:
             raise RuleError(
-                f"n_components={self.n_components} personas asked for, but only {n_distinct:,} customers differ "
+                f"k (n_components) is {self.n_components}, but only {n_distinct:,} customers differ "
                 f"({counts.shape[0]:,} rows); choose a number from 1 to {n_distinct:,}"
             )
         path, chains = climb_from_seeds(

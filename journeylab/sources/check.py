@@ -71,7 +71,7 @@ class LoadReport:
         count = max((len(f"{n:,}") for _, n, *_ in rows), default=0)
         name = max((len(check) for *_, check, _ in rows), default=0)
         lines = [
-            f"  {state:<9}  {n:>{count},}  {share:>6.1%}  {check:<{name}}  {meaning}"
+            f"  {state:<9}  {n:>{count},}  {format_share(share):>7}  {check:<{name}}  {meaning}"
             for state, n, share, check, meaning in rows
         ]
         return "\n".join([self.headline, *lines])
@@ -107,6 +107,8 @@ def check_events(events: ibis.Table, rules: JourneyRules | None = None) -> LoadR
     n_rows = int(counts["n"].sum())
     if n_rows == 0:
         raise SchemaError("there are no events to check")
+    if not counts["is_used"].any():
+        raise SchemaError(f"none of these {n_rows:,} rows counts; their _problem says why")
     used = events.filter(is_used(events))
     totals, columns = _count_columns(events, n_rows)
     by_event = _count_events(used, rules)

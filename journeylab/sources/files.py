@@ -68,23 +68,23 @@ def find_files(data: str | Path | Sequence[str | Path]) -> list[Path]:
     patterns = [data] if isinstance(data, str | Path) else list(data)
     found: set[Path] = set()
     for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            # Such as _SUCCESS, _temporary/ and .ipynb_checkpoints/.
-            inside = (file.relative_to(path).parts for file in path.rglob("*") if file.is_file())
-            found |= {path.joinpath(*parts) for parts in inside if not any(part[0] in "._" for part in parts)}
-        elif path.exists():
-            found.add(path)
-        else:
-            found |= {Path(file) for file in glob(str(pattern), recursive=True) if Path(file).is_file()}
+        paths = (
+            [Path(pattern)] if Path(pattern).exists() else [Path(path) for path in glob(str(pattern), recursive=True)]
+        )
+        found.update(path for path in paths if path.is_file())
+        for folder in (path for path in paths if path.is_dir()):
+            inside = (file.relative_to(folder).parts for file in folder.rglob("*") if file.is_file())
+            # Not such as _SUCCESS, _temporary/ and .ipynb_checkpoints/.
+            found |= {folder.joinpath(*parts) for parts in inside if not any(part[0] in "._" for part in parts)}
     if not found:
         named = ", ".join(map(str, patterns)) or "an empty list"
-        raise SchemaError(f"no file at {named} (looked from {Path.cwd().name}/)")
+        raise SchemaError(f"no file at {named} (looked from {Path.cwd()})")
     kinds = Counter(_kind_of(path) for path in found)
     if len(kinds) > 1:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
         raise SchemaError(f"the files are of several kinds ({counts}); read each kind on its own")
-    return sorted(found)
+    # Absolute, as Ibis hands them to DuckDB, which then names the file of each row so.
+    return sorted({Path(os.path.abspath(path)) for path in found})
 
 
 def _kind_of(path: Path) -> str:
@@ -117,16 +117,20 @@ def _open_parquet(paths: list[Path], con: ibis.BaseBackend) -> ibis.Table:
             union_by_name=True,
         )
     except Exception as error:
-        raise SchemaError(f"{paths[0].name}: not a Parquet file that can be read ({_first_line(error)})") from error
+        raise SchemaError(f"{paths[0].name}: cannot be read as Parquet ({_first_line(error)})") from error
     names = [name for name in raw.columns if name not in ("file_row_number", "_row_file")]
-    check_names(names, paths[0].name)
+    try:
+        check_names(names, paths[0].name)
+    except SchemaError:
+        drop(raw, con)
+        raise
     # Ibis has no name for the type of a column that is null throughout.
     columns = {name: raw[name].cast("string") if "NULL" in str(raw[name].type()) else raw[name] for name in names}
     if len(files) == 1:
         return raw.select(**columns, **{ROW: raw.file_row_number})
     # Files follow each other by name; 2^40 rows are room enough for one. A join, for an array of many files is slow.
     order = ibis.memtable({"_row_file": files, "_row_first": [i << 40 for i in range(len(files))]})
-    placed = raw.mutate(**columns).join(order, "_row_file")
+    placed = raw.mutate(**columns).left_join(order, "_row_file")
     return placed.select(*names, **{ROW: placed["_row_first"] + placed.file_row_number})
 
 

@@ -11,6 +11,7 @@ import ibis.expr.operations as ops
 
 from journeylab.engine import default_connection, store
 from journeylab.errors import RuleError, SchemaError, nearest
+from journeylab.formats import format_share
 from journeylab.resources import find_shipped
 from journeylab.schema import (
     LOST_NUMBER,
@@ -78,9 +79,10 @@ def read_events(
     delimiter, encoding, sheet
         Of a text file: found by looking, unless given. Of a workbook: the first sheet, unless given.
     repair
-        ``"all"`` or the names of repairs, as the error and `check_events` list them. ``drop_…`` sets rows aside: they
+        ``"all"`` or the names of repairs, as the error lists them. ``drop_…`` sets rows aside: they
         stay in the table with their problem and count in the report, and `build_steps` leaves them out. ``keep_…``
-        lets them count as they are.
+        lets them count as they are; an unreadable number is then empty. ``"all"`` sets aside every row that cannot
+        count, and keeps those whose numbers are unreadable.
 
     Returns
     -------
@@ -107,9 +109,10 @@ def read_events(
         named = _rename(
             raw, {"customer_id": customer_id, "event": event, "timestamp": timestamp, **(columns or {})}, where
         )
-        times = {"tz": tz, "timestamp_format": timestamp_format, "epoch": epoch}
-        typed = convert_columns(read_times(named, con, **times), decimal)
         main_unit = None if epoch or timestamp_format else _find_main_unit(named, con)
+        has_epochs = bool(epoch or main_unit)
+        timed = read_times(named, con, tz=tz, timestamp_format=timestamp_format, epoch=epoch, has_epochs=has_epochs)
+        typed = convert_columns(timed, decimal)
         events = typed.mutate(**{PROBLEM: _name_problem(typed, repairs, main_unit)})
         if is_copy:
             # Text is converted once; Parquet and tables stay where they are, however large.
@@ -199,7 +202,10 @@ def _check_repairs(repair: str | Iterable[str]) -> frozenset[str]:
             f'read_events: no repair "{name}".{nearest(name, _SWITCHES)} Known: all, {", ".join(_SWITCHES)}'
         )
     if "all" in names:
-        names = names - {"all"} | {problem.repair for problem in PROBLEMS.values() if problem.keep not in names}
+        # A row without a time cannot count; one whose price is unreadable can, without its price.
+        usual = {code: p.keep if code == "unparsed_number" else p.repair for code, p in PROBLEMS.items()}
+        others = {code for code, p in PROBLEMS.items() if {p.repair, p.keep} & names}
+        names = names - {"all"} | {str(switch) for code, switch in usual.items() if code not in others}
     both = [p.repair for p in PROBLEMS.values() if p.repair in names and p.keep in names]
     if both:
         raise RuleError(f"read_events: {both[0]} and its keep_ cannot both be asked for")
@@ -225,7 +231,11 @@ def _rename(raw: ibis.Table, wanted: Mapping[str, str], where: str) -> ibis.Tabl
     if clashes:
         hints = ", ".join(f"{'their_' + name.lstrip('_')!r}: {theirs!r}" for name, theirs in clashes.items())
         said = _count(len(clashes), "column has a name that means", "columns have names that mean")
-        raise SchemaError(f"{where}: {said} something else here: {', '.join(clashes)}. Rename with columns={{{hints}}}")
+        first = next(f"their_{name.lstrip('_')}={theirs}" for name, theirs in clashes.items())
+        raise SchemaError(
+            f"{where}: {said} something else here: {', '.join(clashes)}. Rename with columns={{{hints}}} "
+            f"(notebooks: columns=[{first}], command line: --column {first})"
+        )
     check_names([*found, *carried], where)
     place = {ROW: ROW} if ROW in raw.columns else {}
     return raw.select(**{ours: raw[theirs] for ours, theirs in (found | carried | place).items()})
@@ -256,7 +266,7 @@ def _find_main_unit(named: ibis.Table, con: ibis.BaseBackend) -> str | None:
         named = named.filter(~named.timestamp.substr(1).contains("-"))
         if not named.limit(1).count().execute():
             return None
-    timed = read_times(named.select("timestamp"), con, tz=None, timestamp_format=None, epoch=None)
+    timed = read_times(named.select("timestamp"), con)
     units = timed.filter(timed[TIME].startswith("epoch_")).group_by(TIME).agg(n=lambda t: t.count())
     found = units.order_by(ibis.desc("n"), TIME).limit(1).execute()
     return None if found.empty else str(found[TIME].iloc[0])
@@ -330,4 +340,4 @@ def _say_failed(failed: Mapping[str, int], examples: Mapping[str, list[str]], n_
 
 
 def _percent(share: float) -> str:
-    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+    return "<0.1 %" if 0 < share < 0.0005 else format_share(share)

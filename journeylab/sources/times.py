@@ -31,9 +31,17 @@ _divide = ibis.udf.scalar.builtin(lambda a, b: ..., name="divide", signature=(("
 
 
 def read_times(
-    events: ibis.Table, con: ibis.BaseBackend, *, tz: str | None, timestamp_format: str | None, epoch: str | None
+    events: ibis.Table,
+    con: ibis.BaseBackend,
+    *,
+    tz: str | None = None,
+    timestamp_format: str | None = None,
+    epoch: str | None = None,
+    has_epochs: bool = True,
 ) -> ibis.Table:
     """Which UTC instant does each row's `timestamp` mean, and how was that found out?
+
+    Where text is known to hold no numbers (not `has_epochs`), the query is half as long.
 
     Returns
     -------
@@ -55,7 +63,7 @@ def read_times(
     if timestamp_format is not None and (kind.is_string() or kind.is_numeric()):
         found = _read_format(raw, con, tz, timestamp_format)
     elif kind.is_string():
-        found = _read_text(raw, con, tz, epoch)
+        found = _read_text(raw, con, tz, epoch, has_epochs)
     elif _is_zoned(events):
         found = raw.mutate(**{"timestamp": _from_zoned(events.timestamp, con), TIME: ibis.literal("utc_offset")})
     elif kind.is_timestamp() or kind.is_date():
@@ -143,7 +151,9 @@ def _read_format(raw: ibis.Table, con: ibis.BaseBackend, tz: str | None, timesta
     return _read_clock(raw.mutate(_clock=try_strptime(text, timestamp_format).cast("timestamp(6)")), con, tz)
 
 
-def _read_text(raw: ibis.Table, con: ibis.BaseBackend, tz: str | None, epoch: str | None) -> ibis.Table:
+def _read_text(
+    raw: ibis.Table, con: ibis.BaseBackend, tz: str | None, epoch: str | None, has_epochs: bool
+) -> ibis.Table:
     """Sort the texts by their shape, then read each shape in its own way."""
     text = raw.timestamp
     # Most have nothing to strip, and stripping costs more than the looking.
@@ -155,30 +165,38 @@ def _read_text(raw: ibis.Table, con: ibis.BaseBackend, tz: str | None, epoch: st
     )
     shaped = raw.mutate(timestamp=text, _shape=shape)
     text, shape = shaped.timestamp, shaped["_shape"]
-    is_number, has_fraction = shape == "number", text.contains(".")
     zoned = text.replace(" UTC", "Z").replace("UTC", "Z").replace(" GMT", "Z").replace("GMT", "Z")
     zoned = zoned.replace(" +", "+").replace(" -", "-").replace(" Z", "Z")
     split = shaped.mutate(
         _clock=ibis.ifelse(shape == "clock", text, None).try_cast("timestamp(6)"),
         _instant=utc_of_zoned(ibis.ifelse(shape == "zoned", zoned, None).try_cast("timestamp('UTC')"), con),
-        # A fraction needs a float; without one all digits of a whole number count.
-        _whole=ibis.ifelse(is_number & ~has_fraction, text, None).try_cast("int64"),
-        _fraction=ibis.ifelse(is_number & has_fraction, text, None).try_cast("float64"),
+        _how=ibis.ifelse(shape == "zoned", "utc_offset", None),
     )
-    whole, how_whole = _from_epoch(split["_whole"], epoch)
-    fraction, how_fraction = _from_epoch(split["_fraction"], epoch)
-    known = split.mutate(
-        _instant=ibis.coalesce(split["_instant"], _from_micros(ibis.coalesce(whole, fraction))),
-        _how=ibis.ifelse(split["_shape"] == "zoned", "utc_offset", ibis.coalesce(how_whole, how_fraction)),
-    )
-    local = _read_clock(known, con, tz)
+    local = _read_clock(_add_epochs(split, epoch) if has_epochs else split, con, tz)
     is_clock = local["_shape"] == "clock"
     return local.mutate(
         **{
             "timestamp": ibis.ifelse(is_clock, local.timestamp, local["_instant"]),
             TIME: ibis.ifelse(is_clock, local[TIME], local["_how"]),
         }
-    ).drop("_shape", "_instant", "_how", "_whole", "_fraction")
+    ).drop("_shape", "_instant", "_how")
+
+
+def _add_epochs(split: ibis.Table, epoch: str | None) -> ibis.Table:
+    """Fill `_instant` and `_how` of the rows that hold a number."""
+    number = ibis.ifelse(split["_shape"] == "number", split.timestamp, None)
+    # A fraction needs a float; without one all digits of a whole number count.
+    has_fraction = number.contains(".")
+    cast = split.mutate(
+        _whole=ibis.ifelse(has_fraction, None, number).try_cast("int64"),
+        _fraction=ibis.ifelse(has_fraction, number, None).try_cast("float64"),
+    )
+    whole, how_whole = _from_epoch(cast["_whole"], epoch)
+    fraction, how_fraction = _from_epoch(cast["_fraction"], epoch)
+    return cast.mutate(
+        _instant=ibis.coalesce(cast["_instant"], _from_micros(ibis.coalesce(whole, fraction))),
+        _how=ibis.coalesce(cast["_how"], how_whole, how_fraction),
+    ).drop("_whole", "_fraction")
 
 
 def _read_numbers(raw: ibis.Table, epoch: str | None) -> ibis.Table:
