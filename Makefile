@@ -28,7 +28,7 @@ check: $(READY) ## formatting, lint, types, stripped notebooks, lock and environ
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
 	$(BIN)/pytest tests/test_packaging.py
 
 test: $(READY) ## the test suite (simulations at reduced size)

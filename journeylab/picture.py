@@ -128,9 +128,9 @@ def shorten(text: object, longest: int = _LONGEST_NAME) -> str:
     return f"{line[: longest - 1 - tail]}…{line[len(line) - tail :]}"
 
 
-def safe(text: object) -> str:
+def safe(text: object, longest: int = _LONGEST_NAME) -> str:
     """Make text from data fit for HTML and SVG: cleaned, capped, escaped, and without effect on its neighbours."""
-    line = shorten(text)
+    line = shorten(text, longest)
     if any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in line):
         line = f"\u2068{line}\u2069"
     return escape(line)

@@ -24,6 +24,7 @@ from journeylab.picture import HEAT_TEXT_TURNS, Picture, as_figure, safe, scroll
 
 # A longer table is not read but searched, which the CSV beside the report does better.
 _MOST_ROWS = 200
+_LONGEST_SENTENCE = 3_000
 _LONGEST_CELL = 120
 _MOST_ROOM = 28
 _UNIT = re.compile("_(median|mean)$")
@@ -108,7 +109,7 @@ def show_headline(text: str) -> Picture:
     """Show a finding in a sentence, large; the text is escaped."""
     whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
     return as_figure(
-        f'<p class="jl-headline">{safe(whole)}</p>',
+        f'<p class="jl-headline">{safe(whole, _LONGEST_SENTENCE)}</p>',
         style=_HEADLINE,
         alt=shorten(text),
     )

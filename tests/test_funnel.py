@@ -537,12 +537,6 @@ def test_rules_are_refused(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
-COLUMNS = (
-    "The columns are customer_id, event, timestamp, channel, value, "
-    "journey_id, session_id, stage, position, rank, step, gap_s, next_event"
-)
-
-
 @pytest.mark.parametrize(
     ("by", "message"),
     [

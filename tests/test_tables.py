@@ -187,5 +187,10 @@ class TestHeatTable:
         assert root.get("aria-label") == "<moves>"
 
 
+def test_headline_is_not_cut_like_a_name() -> None:
+    sentence = " ".join(f"word{i}" for i in range(200))
+    assert ElementTree.fromstring(show_headline(sentence).html).find("p").text == sentence
+
+
 def test_headline_is_text():
     assert ElementTree.fromstring(show_headline("<b>5 %</b>").html).find("p").text == "<b>5\N{NO-BREAK SPACE}%</b>"
