@@ -9,8 +9,8 @@ import ibis
 
 from journeylab.errors import RuleError
 
-# The builtin functions below exist in DuckDB only. Files are always read by DuckDB; tables of other backends bring
-# typed timestamps, so that only `local_to_utc` and `utc_of_zoned` need a second spelling there.
+# The builtin functions below exist in DuckDB only, which reads all files. Tables of other backends bring typed
+# timestamps: `utc_of_zoned` knows both, `local_to_utc` refuses theirs.
 _utc_of_local = ibis.udf.scalar.builtin(
     lambda zone, local: ..., name="timezone", signature=(("string", "timestamp"), "timestamp('UTC')")
 )

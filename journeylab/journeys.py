@@ -39,8 +39,8 @@ def build_steps(events: ibis.Table, rules: JourneyRules | None = None, *, name: 
     Notes
     -----
     Order is (timestamp, seq, event_id), then the place in the file; rows of an Ibis table have no place and are then
-    ordered by their content. A ``journey_id`` of the log is kept where `rules.journey_gap` is None or not: given
-    journeys are never cut.
+    ordered by their content. Journeys that the log names in ``journey_id`` are never cut,
+    whatever `rules.journey_gap` says.
     """
     rules = rules or JourneyRules()
     if PROBLEM not in events.columns:
