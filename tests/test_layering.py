@@ -17,7 +17,20 @@ PACKAGE = Path(journeylab.__file__).parent
 # A module imports only from those before it. A new one must be given its place here.
 ORDER = (
     *("errors", "formats", "resources", "engine", "schema", "rules", "sources"),
-    *("journeys", "funnel", "paths", "personas"),
+    *(
+        "journeys",
+        "survival",
+        "retention",
+        "conditions",
+        "funnel_rules",
+        "funnel",
+        "conversion",
+        "drop_off",
+        "comparison",
+        "accounts",
+        "paths",
+        "personas",
+    ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "plots"),
     *("recording", "parameters", "templates", "report"),
     *("cli", "__main__"),
