@@ -19,11 +19,19 @@ import duckdb
 
 import journeylab as jl
 
+# Ten events a customer, begun on any of 90 days and hours to days apart; the steps of the funnel are common, so that
+# almost every customer starts.
 DRAW = """
-select 'c' || (hash(i // 10) % {customers})::varchar as customer_id, 'e' || (hash(i * 7 + 1) % 25)::varchar as event,
-  timestamp '2026-01-01' + to_microseconds((hash(i * 3) % 7776000000000)::bigint) as timestamp,
-  ['web', 'app', 'store'][1 + (hash(i * 5) % 3)::int] as channel
-from range({events}) t(i)
+with drawn as (
+  select i // 10 as c, 'c' || (i // 10)::varchar as customer_id, hash(i * 7 + 1) % 100 as u,
+    timestamp '2026-01-01' + to_microseconds((hash(i // 10 * 3) % 7776000000000 + hash(i * 13) % 864000000000)::bigint)
+      as timestamp,
+    ['web', 'app', 'store'][1 + (hash(i * 5) % 3)::int] as channel, 'g' || (hash(i // 10 * 11) % 20)::varchar as region
+  from range({events}) t(i)
+)
+select customer_id, timestamp, channel, region, case when u < 34 then 'e1' when u < 54 then 'e2' when u < 68 then 'e3'
+  when u < 78 then 'e4' when u < 84 then 'e5' else 'e' || (u - 78)::varchar end as event
+from drawn order by hash(c) % 1000, timestamp
 """
 STEPS = """
 create table steps as

@@ -1,82 +1,34 @@
-"""How many go on from step to step, who is still on the way, and where the loss is out of line."""
+"""How many go on from step to step, and who is still on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Literal
 
 import ibis
 
+from journeylab.conditions import build_condition, find_columns
 from journeylab.engine import median, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_share
+from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
-from journeylab.rules import parse_duration
+from journeylab.walks import add_optional, choose_walks, find_walks, held_columns, judge_walks
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-Unit = Literal["customer", "journey", "session"]
 _TABLE_COLUMNS = (
     *("step", "label", "n", "share_of_start", "share_of_previous", "low", "high", "n_lost", "n_open"),
-    *("n_mature", "conversion_mature", "mature_low", "mature_high", "median_time_s"),
+    *("n_mature", "conversion_mature", "mature_low", "mature_high"),
+    *("conversion_censored", "censored_low", "censored_high", "median_time_s"),
 )
 _MOST_NAMES = 20  # that an error lists
-_NO_GROUP = "(none)"
-_UNIT_COLUMN = {"customer": "customer_id", "journey": "journey_id", "session": "session_id"}
-
-
-@dataclass(frozen=True)
-class FunnelRules:
-    """What counts as going through the steps?
-
-    Ordered: each step happens after the one before; other events may lie between. The clock starts at the unit's first
-    event of step 1. A second event at the same instant counts as after the first only if (seq, event_id) says so.
-
-    Parameters
-    ----------
-    steps
-        At least two. Each an event, a stage (where no event has that name), or a tuple of alternatives.
-    within
-        Every step must happen at most this long after step 1, such as ``"7D"``. None: no limit.
-    unit
-        Who goes through: each customer once, each journey, or each session.
-    dormant_after
-        Without `within`: who has been silent for longer than this is lost, not still on the way.
-        Default: 30 days for customers and journeys, 30 minutes for sessions.
-    """
-
-    steps: Sequence[str | Sequence[str]]
-    within: str | None = None
-    unit: Unit = "customer"
-    dormant_after: str | None = None
-
-    def __post_init__(self) -> None:
-        given = [self.steps] if isinstance(self.steps, str) else list(self.steps)
-        steps = tuple(step if isinstance(step, str) else tuple(step) for step in given)
-        if len(steps) < 2 or not all(steps):
-            raise RuleError(f"FunnelRules: steps must be a list of at least two events or stages; found {self.steps!r}")
-        object.__setattr__(self, "steps", steps)
-        if self.unit not in _UNIT_COLUMN:
-            raise RuleError(f'FunnelRules: unit must be one of {", ".join(_UNIT_COLUMN)}; found "{self.unit}"')
-        for name in ("within", "dormant_after"):
-            if getattr(self, name) is not None:
-                parse_duration(getattr(self, name), name)
-
-    @property
-    def within_s(self) -> int | None:
-        """The window in seconds."""
-        return None if self.within is None else parse_duration(self.within, "within")
-
-    @property
-    def dormant_s(self) -> int:
-        """The silence in seconds after which a unit without a window is lost."""
-        return parse_duration(self.dormant_after or ("30m" if self.unit == "session" else "30D"), "dormant_after")
+_NO_GROUP, _OTHER, _NOT_REACHED = "(none)", "(other)", "(not reached)"
+_SEPARATOR = " · "
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +37,24 @@ class Funnel:
 
     Attributes
     ----------
+    by
+        The columns by which the answer is split; empty for one answer.
     table
-        One row per step (and group): [the group], step (from 1), label, n, share_of_start, share_of_previous, low and
-        high (95 % Wilson interval of share_of_start), n_lost, n_open, n_mature, conversion_mature, mature_low,
-        mature_high, median_time_s (from step 1, among those who reached the step).
-        ``n = n of the next step + n_lost + n_open`` in each row.
+        One row per step (and group): [the groups], step (from 1), label, n, share_of_start, share_of_previous (of the
+        required step before), low and high (95 % Wilson interval of share_of_start), n_lost, n_open, n_mature,
+        conversion_mature, mature_low, mature_high (Wilson), conversion_censored, censored_low, censored_high (product
+        limit at the window's end; without a window the cumulative incidence at the end, where being lost competes),
+        median_time_s (from the start, among those who reached the step).
+        ``n = n of the next required step + n_lost + n_open`` in each row of a required step.
     units
-        Ibis table, one row per unit that started: unit, customer_id, [group], reached (the furthest step),
-        reached_position (of that step's event in the customer's history), is_open, is_mature, time_1, time_2, …
+        Ibis table, one row per unit that started: unit (the id under which its events are found), [attempt],
+        customer_id (who started), [group; group_1, … of several columns], reached (the furthest required step),
+        reached_position (of that step's event among the unit's), is_open, is_mature, lost_time (when its time was over;
+        null for who finished or is open), time_1, time_2, … (null where not reached).
     """
 
     rules: FunnelRules
-    by: str | None
+    by: tuple[str, ...]
     as_of: datetime
     labels: tuple[str, ...]
     table: pd.DataFrame
@@ -116,9 +74,11 @@ class Funnel:
 
 def build_funnel(
     steps: ibis.Table,
-    rules: FunnelRules | Sequence[str | Sequence[str]],
+    rules: FunnelRules | Sequence[StepLike],
     *,
-    by: str | None = None,
+    by: str | Sequence[str] | None = None,
+    by_at: Literal["first", "last"] | int = 1,
+    top: int | None = None,
     as_of: str | date | None = None,
 ) -> Funnel:
     """How many units reach each step, how many are lost, and how many are still on the way?
@@ -130,8 +90,13 @@ def build_funnel(
     rules
         `FunnelRules`, or just their steps.
     by
-        Split the answer by this column, as it stands at the unit's first event of step 1 (so that a unit is in one
-        group for good). A null is the group "(none)".
+        Split the answer by one or several columns. A unit is in one group for good; a null is the group "(none)".
+    by_at
+        At which step the columns are read: a number (default 1, the start; who did not get there is "(not reached)"),
+        or the ``"first"`` or ``"last"`` step of the unit's walk at which the column is known. All but 1 look at what
+        came after the start: such groups describe, but their conversions cannot be compared as if given beforehand.
+    top
+        Keep this many groups, those with the most starts; the rest become "(other)".
     as_of
         End of observation (UTC); default: the last event of `steps`.
 
@@ -142,30 +107,88 @@ def build_funnel(
 
     Notes
     -----
-    A unit that stopped before the last step is *open* while its time is not over: until `within` has passed since its
-    start, or, without a window, until it has been silent for `dormant_after`. *Mature* figures look only at starts
-    whose whole window lies before `as_of` (null without a window).
+    A unit that stopped before the last step is *open* while its time is not over: until `within` has passed, or,
+    without a window, until it has been silent for `dormant_after`. With entry "latest" or "best" it is open while any
+    of its walks is. *Mature* figures look only at starts whose whole window lies before `as_of` (null without a
+    window). With entry "latest" or "best" the start is chosen by what followed: for rates without that bias take
+    ``entry="first"`` or ``unit="attempt"``.
     """
     rules = rules if isinstance(rules, FunnelRules) else FunnelRules(rules)
-    if by is not None and by not in steps.columns:
-        columns = ", ".join(steps.columns)
-        raise RuleError(
-            f'build_funnel: no column "{by}" to split by.{nearest(by, steps.columns)} The columns are {columns}'
-        )
-    if by in _TABLE_COLUMNS:
-        raise RuleError(f'build_funnel: "{by}" is a column of the answer itself; rename yours in read_events(columns=)')
+    columns = (by,) if isinstance(by, str) else tuple(by or ())
+    _check_columns(steps, rules, columns, by_at, top)
     events = _find_events(steps, rules)
     end = end_of_observation(steps, as_of)
+    seen = find_unit_events(steps, rules, end)
+    marked = _mark(seen, rules, events, columns)
+    last_seen = None if rules.within_s is not None else seen.group_by("_unit").agg(_last=seen.timestamp.max())
+    walks = judge_walks(find_walks(marked, rules), last_seen, rules, end)
+    chosen = add_optional(choose_walks(walks, rules), marked, rules)
+    units = store(_describe_units(chosen, marked, rules, columns, by_at, end), steps.get_backend())
+    units = _keep_largest(units, len(columns), top)
+    return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units)
+
+
+def find_unit_events(steps: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
+    """Which events belong to each unit, in its order, up to the end of observation?
+
+    Adds _unit; position and rank are those in the order of the unit's own events where the customer's would not do.
+    """
     seen = steps.filter(steps.timestamp <= end)
-    walk = _follow(_mark(seen, rules, events), rules, by)
-    units = store(_judge(walk, seen, rules, end), steps.get_backend())
-    labels = tuple(step if isinstance(step, str) else " / ".join(step) for step in rules.steps)
-    return Funnel(rules, by, end, labels, _tabulate(units, labels, by), units)
+    seen = seen.mutate(_unit=seen[UNIT_COLUMN[rules.unit]])
+    if rules.unit == "account":
+        # Several customers' histories become one: their events are ordered anew.
+        seen = seen.filter(seen["_unit"].notnull())
+        keys = [name for name in ("timestamp", "seq", "event_id") if name in seen.columns]
+        full = [*keys, "customer_id", "position"]
+        seen = seen.mutate(
+            rank=ibis.dense_rank().over(ibis.window(group_by="_unit", order_by=keys)) + 1,
+            position=ibis.row_number().over(ibis.window(group_by="_unit", order_by=full)) + 1,
+        )
+    elif rules.order == "strict":
+        # The events of a journey need not be neighbours in the customer's history.
+        seen = seen.mutate(rank=ibis.dense_rank().over(ibis.window(group_by="_unit", order_by="rank")) + 1)
+    return seen
+
+
+def _check_columns(
+    steps: ibis.Table, rules: FunnelRules, by: tuple[str, ...], by_at: str | int, top: int | None
+) -> None:
+    named = {
+        "by=": by,
+        "hold_constant": rules.hold_constant,
+        'unit="account"': ("account_id",) if rules.unit == "account" else (),
+        "a condition": [name for step in (*rules.walk_steps, *rules.excluded) for name in _columns_of(step)],
+    }
+    for where, names in named.items():
+        for name in names:
+            if name not in steps.columns:
+                shown = ", ".join(name for name in steps.columns if not name.startswith("_"))
+                raise RuleError(
+                    f'build_funnel: {where} needs a column "{name}".{nearest(name, steps.columns)} '
+                    f"The columns are {shown}"
+                )
+    taken = [name for name in by if name in _TABLE_COLUMNS]
+    if taken:
+        raise RuleError(
+            f'build_funnel: "{taken[0]}" is a column of the answer itself; rename yours in read_events(columns=)'
+        )
+    if len(set(by)) < len(by):
+        raise RuleError(f"build_funnel: by= names a column twice: {', '.join(by)}")
+    if by_at not in ("first", "last") and not (isinstance(by_at, int) and 1 <= by_at <= len(rules.steps)):
+        raise RuleError(
+            f'build_funnel: by_at must be "first", "last" or a step from 1 to {len(rules.steps)}; found {by_at!r}'
+        )
+    if top is not None and top < 1:
+        raise RuleError(f"build_funnel: top must be at least 1, found {top}")
+
+
+def _columns_of(step: Step) -> list[str]:
+    return find_columns(step.where, f'step "{step.label}"') if step.where else []
 
 
 def _find_events(steps: ibis.Table, rules: FunnelRules) -> set[str]:
-    """Which names are events of this log? The steps' other names are stages, or the rules do not fit the log."""
-    names = {name: None for step in rules.steps for name in ((step,) if isinstance(step, str) else step)}
+    """Which names are events of this log? The rules' other names are stages, or the rules do not fit the log."""
+    names = {name: None for step in (*rules.walk_steps, *rules.excluded) for name in step.names}
     found = set(_distinct(steps.filter(steps.event.isin(list(names))).event))
     if found == set(names):
         return found
@@ -182,136 +205,227 @@ def _find_events(steps: ibis.Table, rules: FunnelRules) -> set[str]:
     return found
 
 
-def _mark(seen: ibis.Table, rules: FunnelRules, events: set[str]) -> ibis.Table:
-    """Keep the events that any step names, with one flag per step."""
-
-    def is_step(step: str | Sequence[str]) -> ibis.Value:
-        alternatives = (step,) if isinstance(step, str) else step
-        named = [name for name in alternatives if name in events]
-        stages = [name for name in alternatives if name not in events]
-        flag = seen.event.isin(named) if named else ibis.literal(False)
-        return flag | seen.stage.isin(stages).fill_null(False) if stages else flag
-
-    flags = {f"_step_{i}": is_step(step) for i, step in enumerate(rules.steps, 1)}
-    marked = seen.mutate(_unit=seen[_UNIT_COLUMN[rules.unit]], **flags)
-    return marked.filter(ibis.or_(*(marked[name] for name in flags)))
-
-
 def _distinct(column: ibis.Value) -> list[str]:
     values = column.name("value").as_table().distinct().execute()["value"]
     return [str(value) for value in values.dropna()]
 
 
-def _follow(marked: ibis.Table, rules: FunnelRules, by: str | None) -> ibis.Table:
-    """Walk the steps one by one: the earliest event of each that comes after the earliest of the one before."""
-    starts = marked.filter(marked["_step_1"])
-    # The customer of a journey or session; of a customer, itself.
-    owner = {} if rules.unit == "customer" else {"customer_id": starts.customer_id.min()}
-    first = starts.group_by("_unit").agg(
-        rank=starts["rank"].min(), time=starts.timestamp.min(), position=starts.position.min(), **owner
-    )
-    arrivals = [first.mutate(start=first.time)]
-    for i in range(2, len(rules.steps) + 1):
-        # Each step looks only at those who came to the one before; what they carry along is small.
-        here = marked.filter(marked[f"_step_{i}"]).select("_unit", "rank", "timestamp", "position")
-        later = here.join(arrivals[-1].select("_unit", "start", _before="rank"), "_unit")
-        later = later.filter(later["rank"] > later["_before"])
-        if rules.within_s is not None:
-            later = later.filter(later.timestamp.delta(later.start, unit="microsecond") <= rules.within_s * 1_000_000)
-        arrivals.append(
-            later.group_by("_unit").agg(
-                rank=later["rank"].min(),
-                time=later.timestamp.min(),
-                position=later.position.min(),
-                start=later.start.min(),
-            )
-        )
-    walk = first.rename(time_1="time", position_1="position").drop("rank")
-    if rules.unit == "customer":
-        walk = walk.mutate(customer_id=walk["_unit"])
-    if by is not None:
-        groups = starts.select("_unit", position_1="position", _group=starts[by].cast("string").fill_null(_NO_GROUP))
-        walk = walk.join(groups, ["_unit", "position_1"])
-    for i, arrival in enumerate(arrivals[1:], 2):
-        reached = arrival.select("_unit", **{f"time_{i}": "time", f"position_{i}": "position"})
-        walk = walk.left_join(reached, "_unit").drop("_unit_right")
-    return walk
+def _mark(seen: ibis.Table, rules: FunnelRules, events: set[str], by: tuple[str, ...]) -> ibis.Table:
+    """Flag the events of each step, and keep no others unless the order is strict."""
+
+    def is_step(step: Step) -> ibis.Value:
+        named = [name for name in step.names if name in events]
+        stages = [name for name in step.names if name not in events]
+        flag = seen.event.isin(named) if named else ibis.literal(False)
+        flag = flag | seen.stage.isin(stages).fill_null(False) if stages else flag
+        return flag & build_condition(step.where, seen, f'step "{step.label}"') if step.where else flag
+
+    flags = {f"_step_{i}": is_step(step) for i, step in enumerate(rules.walk_steps, 1)}
+    if rules.excluded:
+        flags["_excluded"] = ibis.or_(*(is_step(step) for step in rules.excluded))
+    held = dict(zip(held_columns(rules), (seen[name].cast("string") for name in rules.hold_constant), strict=True))
+    groups = {f"_by_{i}": seen[name].cast("string") for i, name in enumerate(by, 1)}
+    owner = {} if UNIT_COLUMN[rules.unit] == "customer_id" else {"customer_id": seen.customer_id}
+    marked = seen.select("_unit", "rank", "position", time="timestamp", **owner, **flags, **held, **groups)
+    return marked if rules.order == "strict" else marked.filter(ibis.or_(*(marked[name] for name in flags)))
 
 
-def _judge(walk: ibis.Table, seen: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
-    """Say of each unit how far it came and whether its time is over."""
-    last_step = len(rules.steps)
-    reached = reduce(add, (walk[f"position_{i}"].notnull().cast("int64") for i in range(1, last_step + 1)))
-    furthest = ibis.coalesce(*(walk[f"position_{i}"] for i in range(last_step, 0, -1)))
-    walk = walk.mutate(reached=reached, reached_position=furthest)
-    observed_us = ibis.literal(end).delta(walk.time_1, unit="microsecond")
-    if rules.within_s is not None:
-        is_mature = observed_us >= rules.within_s * 1_000_000
-        is_open = ~is_mature
-        deadline = walk.time_1 + ibis.interval(seconds=rules.within_s)
+def _describe_units(
+    walks: ibis.Table,
+    marked: ibis.Table,
+    rules: FunnelRules,
+    by: tuple[str, ...],
+    by_at: str | int,
+    end: datetime,
+) -> ibis.Table:
+    """Name each walk's unit, customer and group."""
+    is_mature = ibis.literal(False)
+    if rules.horizon_s is not None:
+        is_mature = (
+            ibis.literal(end).delta(walks.time_1, unit="microsecond") >= rules.horizon_s * 1_000_000
+        ) & ~walks.is_open
+    walks = walks.mutate(is_mature=is_mature)
+    if UNIT_COLUMN[rules.unit] == "customer_id":
+        walks = walks.mutate(customer_id=walks["_unit"])
     else:
-        last = seen.group_by(_unit=seen[_UNIT_COLUMN[rules.unit]]).agg(_last=seen.timestamp.max())
-        walk = walk.join(last, "_unit")
-        is_mature = ibis.literal(False)
-        is_open = ibis.literal(end).delta(walk["_last"], unit="microsecond") <= rules.dormant_s * 1_000_000
-        deadline = walk["_last"] + ibis.interval(seconds=rules.dormant_s)
-    group = {"group": walk["_group"]} if "_group" in walk.columns else {}
-    times = {name: walk[name] for name in walk.columns if name.startswith("time_")}
-    return walk.select(
-        unit=walk["_unit"],
-        customer_id=walk.customer_id,
-        **group,
-        reached=walk.reached,
-        reached_position=walk.reached_position,
-        is_open=is_open & (walk.reached < last_step),
-        is_mature=is_mature,
-        lost_time=ibis.ifelse(is_open | (walk.reached == last_step), None, deadline),
-        **times,
-    )
+        owners = marked.select("_unit", "customer_id", _walk="position")
+        walks = walks.inner_join(owners, ["_unit", "_walk"])
+    walks = _add_groups(walks, marked, rules, len(by), by_at)
+    groups = [f"group_{i}" for i in range(1, len(by) + 1)] if len(by) > 1 else []
+    return walks.select(
+        *(["attempt"] if rules.unit == "attempt" else []),
+        *("customer_id", *(["group"] if by else []), *groups, "reached", "reached_position"),
+        *("is_open", "is_mature", "lost_time", *(f"time_{i}" for i in range(1, len(rules.steps) + 1))),
+        unit="_unit",
+    ).relocate("unit")
 
 
-def _tabulate(units: ibis.Table, labels: tuple[str, ...], by: str | None) -> pd.DataFrame:
+def _add_groups(
+    walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, n_columns: int, by_at: str | int
+) -> ibis.Table:
+    """Read the columns of `by` at the wanted step of each walk."""
+    if not n_columns:
+        return walks
+    steps = [by_at] if isinstance(by_at, int) else range(1, len(rules.steps) + 1)
+    for k in steps:
+        values = {f"_by_{i}_{k}": f"_by_{i}" for i in range(1, n_columns + 1)}
+        here = marked if rules.order == "any" else marked.filter(marked[f"_step_{k}"])
+        here = here.select(**values, _owner="_unit", _place="position")
+        walks = walks.left_join(here, [walks["_unit"] == here["_owner"], walks[f"position_{k}"] == here["_place"]])
+        walks = walks.drop("_owner", "_place")
+    order = list(reversed(steps)) if by_at == "last" else list(steps)
+    known = {
+        f"group_{i}": ibis.coalesce(*(walks[f"_by_{i}_{k}"] for k in order)).fill_null(_NO_GROUP)
+        for i in range(1, n_columns + 1)
+    }
+    if isinstance(by_at, int) and by_at > 1:
+        has_come = walks[f"position_{by_at}"].notnull()
+        known = {name: ibis.ifelse(has_come, value, _NOT_REACHED) for name, value in known.items()}
+    walks = walks.mutate(**known)
+    return walks.mutate(group=ibis.literal(_SEPARATOR).join([walks[name] for name in known]))
+
+
+def _keep_largest(units: ibis.Table, n_columns: int, top: int | None) -> ibis.Table:
+    if top is None or not n_columns:
+        return units
+    names = ["group", *(f"group_{i}" for i in range(1, n_columns + 1) if n_columns > 1)]
+    sizes = units.group_by("group").agg(n=units.count()).order_by(ibis.desc("n"), "group").limit(top).execute()
+    is_large = units.group.isin(sizes["group"].tolist())
+    return units.mutate(**{name: ibis.ifelse(is_large, units[name], _OTHER) for name in names})
+
+
+def join_groups(table: pd.DataFrame, by: tuple[str, ...]) -> pd.Series:
+    """What is the group of each row called? As in `Funnel.units`; "" where nothing is split."""
     import pandas as pd
 
-    counted = _count_reached(units, len(labels))
-    wide = (units.group_by("group").agg(**counted) if by else units.agg(**counted)).execute()
-    if by:
-        wide = wide.sort_values(["n_1", "group"], ascending=[False, True], ignore_index=True)
+    if not by:
+        return pd.Series("", index=table.index, dtype=object)
+    return table[by[0]] if len(by) == 1 else table[list(by)].agg(_SEPARATOR.join, axis=1)
+
+
+def merge_groups(funnel: Funnel) -> tuple[pd.DataFrame, str | None]:
+    """The funnel's table with one column for the group, however many `by` has, and its name (None: no groups)."""
+    if len(funnel.by) < 2:
+        return funnel.table, funnel.by[0] if funnel.by else None
+    name, merged = _SEPARATOR.join(funnel.by), join_groups(funnel.table, funnel.by)
+    return funnel.table.drop(columns=list(funnel.by)).assign(**{name: merged}), name
+
+
+def _tabulate(units: ibis.Table, rules: FunnelRules, by: tuple[str, ...], end: datetime) -> pd.DataFrame:
+    import pandas as pd
+
+    keys = ["group"] if len(by) == 1 else [f"group_{i}" for i in range(1, len(by) + 1)]
+    counted = _count_reached(units, rules)
+    wide = (units.group_by(keys).agg(**counted) if by else units.agg(**counted)).execute()
+    names = dict(zip(keys, by, strict=True))
+    wide = wide.sort_values(["n_1", *keys], ascending=[False, *([True] * len(keys))], ignore_index=True)
+    wide = wide.rename(columns=names)
+    censored = _estimate_censored(units, rules, keys, end)
     parts = []
-    for i, label in enumerate(labels, 1):
+    for i, label in enumerate(rules.labels, 1):
         n, n_open = wide[f"n_{i}"], wide[f"open_{i}"]
-        part = {
-            "step": i,
-            "label": label,
-            "n": n,
-            "n_lost": n - wide.get(f"n_{i + 1}", n) - n_open,
-            "n_open": n_open,
-            "n_mature": wide["mature_1"],
-            "median_time_s": wide[f"median_{i}"].astype(float) if i > 1 else float("nan"),
-            "_start": wide["n_1"],
-            "_previous": wide[f"n_{max(i - 1, 1)}"],
-            "_n_mature_reached": wide[f"mature_{i}"],
-        }
-        parts.append(pd.DataFrame({by: wide["group"], **part} if by else part))
+        following = next((j for j in rules.required if j > i), i)
+        previous = max((j for j in rules.required if j < i), default=1)
+        parts.append(
+            pd.DataFrame(
+                {
+                    **{name: wide[name] for name in by},
+                    "step": i,
+                    "label": label,
+                    "n": n,
+                    "n_lost": n - wide[f"n_{following}"] - n_open if i in rules.required else 0,
+                    "n_open": n_open,
+                    "n_mature": wide["mature_1"],
+                    "median_time_s": wide[f"median_{i}"].astype(float) if i > 1 else float("nan"),
+                    "_start": wide["n_1"],
+                    "_previous": wide[f"n_{previous}"],
+                    "_n_mature_reached": wide[f"mature_{i}"],
+                }
+            )
+        )
     # Row by row of `wide`, that is group by group.
-    return _add_shares(pd.concat(parts).sort_index(kind="stable"), by)
+    table = pd.concat(parts).sort_index(kind="stable")
+    return _add_shares(table.merge(censored.rename(columns=names), on=[*by, "step"], how="left"), by)
 
 
-def _count_reached(units: ibis.Table, n_steps: int) -> dict[str, ibis.Value]:
+def _count_reached(units: ibis.Table, rules: FunnelRules) -> dict[str, ibis.Value]:
     con = units.get_backend()
     counted: dict[str, ibis.Value] = {}
-    for i in range(1, n_steps + 1):
-        has_reached = units.reached >= i
+    for i in range(1, len(rules.steps) + 1):
+        has_reached = units[f"time_{i}"].notnull()
         counted |= {
             f"n_{i}": units.count(where=has_reached),
             f"open_{i}": units.count(where=units.is_open & (units.reached == i)),
             f"mature_{i}": units.count(where=units.is_mature & has_reached),
-            f"median_{i}": median(units[f"time_{i}"].delta(units.time_1, unit="microsecond") / 1e6, con),
         }
+        if i > 1:
+            counted[f"median_{i}"] = median(units[f"time_{i}"].delta(units.time_1, unit="microsecond") / 1e6, con)
     return counted
 
 
-def _add_shares(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
+def grain_of(rules: FunnelRules) -> int:
+    """To how many seconds are spells rounded? Ten thousand steps are finer than any curve is read, and soon counted."""
+    return 60 if rules.horizon_s is None else max(1, rules.horizon_s // 10_000)
+
+
+def count_spells(
+    units: ibis.Table, rules: FunnelRules, step: int, end: datetime, *, keys: Sequence[str] = ()
+) -> pd.DataFrame:
+    """How long was each unit watched on its way to a step, and how did that end?
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per distinct spell: [keys], duration_s (from the start, rounded down to `grain_of`), ended (1 the step,
+        2 lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is over:
+        until when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to that
+        time, whatever else happens to them.
+    """
+    grain_s = grain_of(rules)
+    has_reached, last = units[f"time_{step}"].notnull(), units[f"time_{len(rules.steps)}"]
+    watched_us = ibis.literal(end).delta(units.time_1, unit="microsecond")
+    if rules.horizon_s is not None:
+        until_us = ibis.least(watched_us, rules.horizon_s * 1_000_000)
+        other = ibis.literal(0, "int8")
+    else:
+        over = ibis.coalesce(units.lost_time, last)
+        until_us = ibis.coalesce(over.delta(units.time_1, unit="microsecond"), watched_us)
+        other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
+    arrived_us = units[f"time_{step}"].delta(units.time_1, unit="microsecond")
+    spells = units.select(
+        *keys,
+        duration_s=(ibis.ifelse(has_reached, arrived_us, until_us) // (grain_s * 1_000_000)) * grain_s,
+        ended=ibis.ifelse(has_reached, ibis.literal(1, "int8"), other),
+    )
+    table: pd.DataFrame = spells.group_by(*keys, "duration_s", "ended").agg(n=spells.count()).execute()
+    return table
+
+
+def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], end: datetime) -> pd.DataFrame:
+    """The censored conversion of each group and step, at the end of the window or of what was seen."""
+    import pandas as pd
+
+    from journeylab.survival import estimate_incidence
+
+    parts = []
+    for step in range(1, len(rules.steps) + 1):
+        spells = count_spells(units, rules, step, end, keys=keys)
+        for group, of_group in spells.groupby(keys) if keys else [((), spells)]:
+            horizon = (
+                of_group["duration_s"].max()
+                if rules.horizon_s is None
+                else rules.horizon_s // grain_of(rules) * grain_of(rules)
+            )
+            found = estimate_incidence(of_group, at=[horizon]) if len(of_group) else None
+            row = dict(zip(keys, group, strict=True)) | {"step": step}
+            for name, column in (("conversion_censored", "share"), ("censored_low", "low"), ("censored_high", "high")):
+                row[name] = float("nan") if found is None else found[column].iloc[0]
+            parts.append(row)
+    names = ["conversion_censored", "censored_low", "censored_high"]
+    return pd.DataFrame(parts, columns=[*keys, "step", *names])
+
+
+def _add_shares(table: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
     from statsmodels.stats.proportion import proportion_confint
 
     def share(part: str, whole: str) -> pd.Series:
@@ -326,7 +440,7 @@ def _add_shares(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
     table["low"], table["high"] = interval("n", "_start")
     table["conversion_mature"] = share("_n_mature_reached", "n_mature")
     table["mature_low"], table["mature_high"] = interval("_n_mature_reached", "n_mature")
-    return table[[*([by] if by else []), *_TABLE_COLUMNS]].reset_index(drop=True)
+    return table[[*by, *_TABLE_COLUMNS]].reset_index(drop=True)
 
 
 def describe_conversion(funnel: Funnel) -> str:

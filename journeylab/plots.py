@@ -9,6 +9,7 @@ import pandas as pd
 from journeylab.errors import RuleError
 from journeylab.figures import CELL_INK, MUTE, drawing_style, new_axes, picture_of
 from journeylab.formats import format_count, format_share
+from journeylab.funnel import merge_groups
 from journeylab.picture import HEAT, HEAT_TEXT_TURNS, PALETTE, Picture, as_nothing, colours_of, shorten
 from journeylab.tables import draw_heat_table, heat_tint
 
@@ -33,7 +34,7 @@ def plot_funnel(funnel: Funnel, *, ax: Axes | None = None) -> Axes:
 
     Bars are share_of_start with 95 % Wilson intervals. `draw_funnel` shows more: who stopped and who is on the way.
     """
-    table, by = funnel.table, funnel.by
+    table, by = merge_groups(funnel)
     groups = {"": table} if by is None else {_label(group, 30): rows for group, rows in table.groupby(by, dropna=False)}
     colours = {"": PALETTE[0]} if by is None else colours_of(groups)
     thick = 0.8 / len(groups)

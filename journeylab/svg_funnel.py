@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from journeylab.formats import NOTHING, format_count, format_duration, format_interval, format_share
+from journeylab.funnel import merge_groups
 from journeylab.picture import PALETTE, Picture, as_nothing, as_svg, fit, number, safe, shorten, text_width
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def draw_funnel(funnel: Funnel) -> Picture:
     funnel : Funnel
         `build_funnel`'s result. Of more than six groups the six largest are drawn, and a note says so.
     """
-    by, units = funnel.by, f"{funnel.rules.unit}s"
-    table, left_out = _largest_groups(funnel.table, by)
+    whole, by = merge_groups(funnel)
+    units = f"{funnel.rules.unit}s"
+    table, left_out = _largest_groups(whole, by)
     if table.empty:
         return as_nothing(f"No funnel to draw: no {funnel.rules.unit} started.")
     drawn, y = _legend(by is not None), 112.0
@@ -200,7 +202,7 @@ def _notes(table: pd.DataFrame, left_out: int, by: str | None) -> list[str]:
 
 def _terms(funnel: Funnel) -> str:
     window = f"within {funnel.rules.within}" if funnel.rules.within else "without a time limit"
-    by = f"by {shorten(funnel.by, 30)}, " if funnel.by else ""
+    by = f"by {shorten(', '.join(funnel.by), 30)}, " if funnel.by else ""
     return f"Shares and times count from the start: {by}{window}, as of {funnel.as_of:%Y-%m-%d %H:%M} UTC."
 
 

@@ -181,7 +181,7 @@ class TestFunnel:
             "high": [1.0, 0.6, 1.0, 0.4],
         }
     )
-    funnel = SimpleNamespace(rules=SimpleNamespace(unit="customer"), by="channel", labels=("a", "$b_1$"), table=table)
+    funnel = SimpleNamespace(rules=SimpleNamespace(unit="customer"), by=("channel",), labels=("a", "$b_1$"), table=table)
 
     def test_bars_are_shares_with_intervals(self):
         ax = plot_funnel(self.funnel)
@@ -191,7 +191,7 @@ class TestFunnel:
         assert ax.get_title(loc="left") == "Share of 140 customers that reach each step"
 
     def test_without_groups(self):
-        alone = SimpleNamespace(**{**vars(self.funnel), "by": None, "table": self.table.iloc[:2]})
+        alone = SimpleNamespace(**{**vars(self.funnel), "by": (), "table": self.table.iloc[:2]})
         assert plot_funnel(alone).get_legend() is None
 
 

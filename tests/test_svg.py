@@ -54,7 +54,7 @@ def make_funnel(labels=FIVE, groups=(None,), start=1000, by="channel", within="7
             rows.append(row if group is None else {by: group, **row})
             previous, n = n, following
     rules = SimpleNamespace(steps=labels, within=within, unit="customer")
-    by = None if groups == (None,) else by
+    by = () if groups == (None,) else (by,)
     return SimpleNamespace(
         rules=rules, by=by, as_of=pd.Timestamp("2026-11-01"), labels=labels, table=pd.DataFrame(rows)
     )

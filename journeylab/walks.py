@@ -1,0 +1,356 @@
+"""Every way through a funnel's steps: from each start one walk, and of a unit's walks the one that counts.
+
+Each event of step 1 begins a walk. Two ways lead to "the first event after": where each unit has one walk, a join and
+the smallest rank; where it has many, a running minimum over the unit's events from the last to the first, for a join
+would pair every start with every later event. Both run on any engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+
+import ibis
+
+from journeylab.engine import store
+from journeylab.funnel_rules import FunnelRules
+
+_FOUND = ("rank", "time", "position")
+
+
+def find_walks(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """How far does each walk get, and what stops it?
+
+    Parameters
+    ----------
+    marked
+        The events that matter, or all of them with order "strict": _unit, rank, time, position (both in the unit's
+        order), _step_1 …, _excluded (bool), _held_1 … (text).
+
+    Returns
+    -------
+    ibis.Table
+        One row per walk: _unit, _walk (its start's position), the _held columns, reached (the furthest required step),
+        end_rank, end_time (of that step), reached_position, time_1 …, position_1 …, stop_rank and stop_time (of the
+        excluded event, or with order "strict" of the other event, that ended it), is_excluded (bool: it met an
+        excluded event).
+    """
+    starts = _find_starts(marked, rules)
+    if rules.excluded:
+        bad = marked.filter(marked["_excluded"]).select("_unit", *_FOUND)
+        found = _first_after(starts, bad, ["_unit"], rules)
+        found = found.select(*_walk_keys(rules), _bad_rank="rank", _bad_time="time")
+        starts = _add(starts, found, rules)
+    walks = _walk_any(marked, starts, rules) if rules.order == "any" else _walk_on(marked, starts, rules)
+    return _find_stops(_measure(walks, rules), marked, rules)
+
+
+def held_columns(rules: FunnelRules) -> list[str]:
+    """The names under which the walks carry the values that are held constant."""
+    return [f"_held_{i}" for i in range(1, len(rules.hold_constant) + 1)]
+
+
+def _has_many(rules: FunnelRules) -> bool:
+    """Does a unit have more than one walk?"""
+    return rules.entry != "first" or rules.unit == "attempt"
+
+
+def _walk_keys(rules: FunnelRules) -> list[str]:
+    """What tells walks apart?"""
+    return ["_unit", "_walk"] if _has_many(rules) else ["_unit"]
+
+
+def _find_starts(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    flags = [marked[f"_step_{i}"] for i in range(1, len(rules.steps) + 1)]
+    held = held_columns(rules)
+    # What has no value cannot hold it.
+    starts = marked.filter(ibis.or_(*flags) if rules.order == "any" else flags[0], *(marked[h].notnull() for h in held))
+    if _has_many(rules) or held:
+        starts = starts.select("_unit", *held, *_FOUND, _walk="position", _start="time")
+        if _has_many(rules):
+            return starts
+        first = starts.group_by("_unit").agg(position=starts.position.min())
+        return starts.semi_join(first, ["_unit", "position"])
+    first = starts.group_by("_unit").agg(**{name: starts[name].min() for name in _FOUND})
+    return first.mutate(_walk=first.position, _start=first.time)
+
+
+def _walk_on(marked: ibis.Table, starts: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Take the required steps in their order."""
+    keys = ["_unit", *held_columns(rules)]
+    arrivals = {1: starts}
+    for before, i in pairwise(rules.required):
+        # Each step looks only at those who came to the one before; what they carry along is small.
+        here = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
+        arrivals[i] = _first_after(arrivals[before], here, keys, rules, is_step=True)
+    walks = None
+    # From the last to the first: the smallest tables are joined first.
+    for i in reversed(rules.required[1:]):
+        found = {f"time_{i}": "time", f"position_{i}": "position", f"_rank_{i}": "rank"}
+        part = arrivals[i].select(*_walk_keys(rules), **found)
+        walks = part if walks is None else _add(part, walks, rules)
+    return _add(starts.rename(time_1="time", position_1="position", _rank_1="rank"), walks, rules)
+
+
+def _first_after(
+    arrivals: ibis.Table, events: ibis.Table, keys: Sequence[str], rules: FunnelRules, *, is_step: bool = False
+) -> ibis.Table:
+    """For each arrival the first event after it (`is_step`: as the rules want the next step to be)."""
+    left_out = {*keys, *_FOUND, *([] if _has_many(rules) else ["_walk"])}
+    asked = arrivals.select(
+        *keys, *(name for name in arrivals.columns if name not in left_out), _before="rank", _since="time"
+    )
+    is_next = is_step and rules.order == "strict"
+    if _has_many(rules) and not is_next:
+        found = _look_ahead(asked, events, keys)
+        found = found.filter(found["rank"].notnull())
+        return (_in_time(found, rules) if is_step else found).drop("_before", "_since")
+    pairs = asked.join(events, keys)
+    pairs = pairs.filter(pairs["rank"] == pairs["_before"] + 1 if is_next else pairs["rank"] > pairs["_before"])
+    pairs = _in_time(pairs, rules) if is_step else pairs
+    groups = [*keys, *_walk_keys(rules)[1:]]
+    kept = [name for name in (*_FOUND, *asked.columns) if name not in (*groups, "_before", "_since")]
+    return pairs.group_by(groups).agg(**{name: pairs[name].min() for name in kept})
+
+
+def _in_time(found: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Keep what lies in the window and before the first excluded event."""
+    if rules.within_s is not None:
+        since = found["_start"] if rules.window_from == "first" else found["_since"]
+        found = found.filter(found.time <= since + ibis.interval(seconds=rules.within_s))
+    if rules.excluded:
+        found = found.filter((found["rank"] <= found["_bad_rank"]).fill_null(True))
+    return found
+
+
+def _look_ahead(asked: ibis.Table, events: ibis.Table, keys: Sequence[str], *, with_ties: bool = False) -> ibis.Table:
+    """For each row of `asked` rank, time and position of the first event after `_before` (`with_ties`: or with it).
+
+    Nulls where there is none.
+    """
+    offered = events.select(
+        *keys,
+        **{
+            name: events["rank"] if name == "_before" else ibis.null(asked[name].type())
+            for name in asked.columns
+            if name not in keys
+        },
+        **{f"_{name}": events[name] for name in _FOUND},
+        _is_event=ibis.literal(1, "int8"),
+    )
+    blank = {f"_{name}": ibis.null(events[name].type()) for name in _FOUND}
+    both = offered.union(asked.mutate(**blank, _is_event=ibis.literal(0, "int8")).select(*offered.columns))
+    # From the last to the first; of the same rank, an event is passed after the rows that it must not serve.
+    of_ties = ibis.desc("_is_event") if with_ties else ibis.asc("_is_event")
+    window = ibis.window(group_by=keys, order_by=[ibis.desc("_before"), of_ties], preceding=None, following=0)
+    looked = both.mutate(**{name: both[f"_{name}"].min().over(window) for name in _FOUND})
+    return looked.filter(looked["_is_event"] == 0).drop("_is_event", *(f"_{name}" for name in _FOUND))
+
+
+def add_optional(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """When did each walk take the steps that may be left out? Adds their time_i and position_i."""
+    for i in range(1, len(rules.steps) + 1):
+        if rules.order != "any" and i not in rules.required:
+            walks = _add(walks, _first_between(walks, marked, rules, i), rules)
+    return walks
+
+
+def _first_between(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, i: int) -> ibis.Table:
+    """Find an optional step after the required one before it, and before the required one behind it."""
+    keys = ["_unit", *held_columns(rules)]
+    events = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
+    before = max(j for j in rules.required if j < i)
+    behind = min(j for j in rules.required if j > i)
+    names = {"_before": f"_rank_{before}", "_since": f"time_{before}", "_behind": f"_rank_{behind}"}
+    asked = walks.filter(walks[f"_rank_{before}"].notnull())
+    asked = asked.select(*keys, "_walk", "_start", *(["_bad_rank"] if rules.excluded else []), **names)
+    pairs = asked.join(events, keys)
+    pairs = pairs.filter(pairs["rank"] > pairs["_before"], (pairs["rank"] < pairs["_behind"]).fill_null(True))
+    pairs = _in_time(pairs, rules)
+    return pairs.group_by(_walk_keys(rules)).agg(
+        **{f"time_{i}": pairs.time.min(), f"position_{i}": pairs.position.min()}
+    )
+
+
+def _walk_any(marked: ibis.Table, starts: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Take the steps as they come: the k-th is the k-th different one after the start."""
+    keys, bad = ["_unit", *held_columns(rules)], ["_bad_rank"] if rules.excluded else []
+    asked = starts.select(*keys, "_walk", "_start", *bad, _before="rank")
+    firsts = []
+    for i in range(1, len(rules.steps) + 1):
+        here = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
+        if _has_many(rules):
+            found = _look_ahead(asked, here, keys, with_ties=True)
+            found = found.filter(found["rank"].notnull())
+        else:
+            pairs = asked.join(here, keys)
+            pairs = pairs.filter(pairs["rank"] >= pairs["_before"])
+            found = pairs.group_by(keys).agg(**{name: pairs[name].min() for name in (*_FOUND, "_walk", "_start", *bad)})
+        firsts.append(found.select("_unit", "_walk", "_start", *bad, *_FOUND, _step=ibis.literal(i, "int8")))
+    taken = ibis.union(*firsts)
+    # Of one instant the start comes first, whatever its place.
+    order = ["rank", taken.position != taken["_walk"], "position", "_step"]
+    in_walk = ibis.window(group_by=_walk_keys(rules), order_by=order)
+    placed = taken.mutate(_k=ibis.row_number().over(in_walk) + 1, _since=taken.time.lag().over(in_walk))
+    placed = _until_late(placed, rules) if rules.window_from == "previous" else _in_time(placed, rules)
+    reached = placed.group_by(_walk_keys(rules)).agg(
+        **{
+            f"{new}_{k}": placed[name].max(where=placed["_k"] == k)
+            for k in range(1, len(rules.steps) + 1)
+            for new, name in (("time", "time"), ("position", "position"), ("_rank", "rank"))
+        }
+    )
+    return _add(starts.drop(*_FOUND), reached, rules)
+
+
+def _until_late(placed: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Keep each walk's steps up to the first that came too late after the one before."""
+    is_first = placed.mutate(_since=ibis.coalesce(placed["_since"], placed.time))
+    is_late = is_first.anti_join(_in_time(is_first, rules), ["_unit", "_walk", "_k"])
+    first_late = is_late.group_by(_walk_keys(rules)).agg(_late=is_late["_k"].min())
+    both = _add(placed, first_late, rules)
+    return both.filter((both["_k"] < both["_late"]).fill_null(True))
+
+
+def _add(walks: ibis.Table, found: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Add to each walk what was found for it; nulls where nothing was."""
+    keys = _walk_keys(rules)
+    return walks.left_join(found, keys).drop(*(f"{key}_right" for key in keys))
+
+
+def _measure(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """How far did each walk get?"""
+    backwards = rules.required[::-1]
+    reached = ibis.coalesce(*(ibis.ifelse(walks[f"_rank_{i}"].notnull(), i, None) for i in backwards))
+    return walks.mutate(
+        reached=reached.cast("int64"),
+        end_rank=ibis.coalesce(*(walks[f"_rank_{i}"] for i in backwards)),
+        end_time=ibis.coalesce(*(walks[f"time_{i}"] for i in backwards)),
+        reached_position=ibis.coalesce(*(walks[f"position_{i}"] for i in backwards)),
+    )
+
+
+def _find_stops(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Did an excluded event, or with order "strict" any other, end the walk before its time?"""
+    rank, time = ibis.null("int64"), ibis.null("timestamp(6)")
+    is_excluded, is_unfinished = ibis.literal(False), walks.reached < len(rules.steps)
+    if rules.order == "strict":
+        # The very next event is not the step, or it would have been taken.
+        nexts = marked.group_by("_unit", _next_rank="rank").agg(_next_time=marked.time.min())
+        nexts = nexts.mutate(_after=nexts["_next_rank"] - 1)
+        walks = walks.left_join(nexts, [walks["_unit"] == nexts["_unit"], walks.end_rank == nexts["_after"]])
+        walks = walks.drop("_unit_right", "_after")
+        is_unfinished = walks.reached < len(rules.steps)
+        rank, time = (ibis.ifelse(is_unfinished, walks[name], None) for name in ("_next_rank", "_next_time"))
+    if rules.excluded:
+        is_excluded = is_unfinished & walks["_bad_rank"].notnull()
+        if rules.within_s is not None:
+            since = walks["_start"] if rules.window_from == "first" else walks.end_time
+            is_excluded = is_excluded & (walks["_bad_time"] <= since + ibis.interval(seconds=rules.within_s))
+        if rules.order == "strict":
+            is_excluded = is_excluded & (walks["_bad_rank"] <= walks.end_rank + 1)
+        is_excluded = is_excluded.fill_null(False)
+        rank = ibis.ifelse(is_excluded, walks["_bad_rank"], rank)
+        time = ibis.ifelse(is_excluded, walks["_bad_time"], time)
+    return walks.mutate(is_excluded=is_excluded, stop_rank=rank, stop_time=time)
+
+
+def judge_walks(walks: ibis.Table, last_seen: ibis.Table | None, rules: FunnelRules, end: datetime) -> ibis.Table:
+    """Whose time is over? Adds deadline, lost_time (null: finished, or still on the way) and is_open.
+
+    `last_seen`: without a window, the last event of each unit (_unit, _last).
+    """
+    if rules.within_s is not None:
+        since = walks["_start"] if rules.window_from == "first" else walks.end_time
+        walks = walks.mutate(deadline=since + ibis.interval(seconds=rules.within_s))
+        is_over = walks.deadline <= end
+    else:
+        walks = walks.inner_join(last_seen, "_unit")
+        walks = walks.mutate(deadline=walks["_last"] + ibis.interval(seconds=rules.dormant_s)).drop("_last")
+        is_over = walks.deadline < end
+    is_unfinished = walks.reached < len(rules.steps)
+    is_stopped = walks.stop_time.notnull() & (walks.stop_time <= walks.deadline)
+    walks = walks.mutate(
+        lost_time=ibis.cases(
+            (~is_unfinished, None), (is_stopped, walks.stop_time), (is_over, walks.deadline), else_=None
+        )
+    )
+    return walks.mutate(is_open=(walks.reached < len(rules.steps)) & walks.lost_time.isnull())
+
+
+def choose_walks(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Which walk does each unit have, and which units are left out because they met an excluded event?"""
+    n_steps, drops = len(rules.steps), bool(rules.excluded) and rules.on_exclude == "drop"
+    if rules.unit == "attempt":
+        walks = _find_attempts(walks, rules)
+    elif rules.entry != "first":
+        done_first = ibis.ifelse(walks.reached == n_steps, walks.end_rank, None)
+        order = [ibis.desc("reached"), walks["_walk"]]
+        if rules.entry == "latest":
+            order = [ibis.desc("reached"), done_first, walks["_walk"].desc()]
+        in_unit = ibis.window(group_by="_unit")
+        bad_rank = ibis.ifelse(walks.is_excluded, walks.stop_rank, None)
+        walks = walks.mutate(
+            _choice=ibis.row_number().over(ibis.window(group_by="_unit", order_by=order)),
+            _bad_rank=bad_rank.min().over(in_unit),
+            _is_open=walks.is_open.any().over(in_unit),
+            _lost_time=walks.lost_time.max().over(in_unit),
+        )
+        walks = walks.filter(walks["_choice"] == 0)
+        is_unfinished = walks.reached < n_steps
+        # Who may still get there by another start is not lost.
+        walks = walks.mutate(
+            is_open=walks["_is_open"] & is_unfinished,
+            lost_time=ibis.ifelse(is_unfinished & ~walks["_is_open"], walks["_lost_time"], None),
+            is_excluded=(
+                walks["_bad_rank"].notnull() & (is_unfinished | (walks["_bad_rank"] < walks.end_rank))
+            ).fill_null(False),
+        )
+    return walks.filter(~walks.is_excluded) if drops else walks
+
+
+def _find_attempts(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Keep the walks that begin after the one before has ended, and number them.
+
+    Each walk points to the first start after its end. Who can be reached from a unit's first walk is found by doubling
+    the pointers: as many rounds as the logarithm of the most attempts.
+    """
+    keys, con = ["_unit", *held_columns(rules)], walks.get_backend()
+    walks = store(walks, con)
+    jumps = store(_point_ahead(walks, rules, keys), con)
+    first = walks.group_by(keys).agg(_walk=walks["_walk"].min())
+    taken = store(first.select("_unit", "_walk"), con)
+    while jumps.count().execute():
+        more = taken.inner_join(jumps, ["_unit", "_walk"]).select("_unit", _walk="_next")
+        taken = store(taken.union(more), con)
+        jumps = store(_double(jumps), con)
+    numbered = ibis.row_number().over(ibis.window(group_by="_unit", order_by="_walk")) + 1
+    kept = walks.semi_join(taken, ["_unit", "_walk"])
+    return kept.mutate(attempt=numbered)
+
+
+def _double(jumps: ibis.Table) -> ibis.Table:
+    onward = jumps.select(_owner="_unit", _from="_walk", _to="_next")
+    met = jumps.inner_join(onward, [jumps["_unit"] == onward["_owner"], jumps["_next"] == onward["_from"]])
+    return met.select("_unit", "_walk", _next="_to")
+
+
+def _point_ahead(walks: ibis.Table, rules: FunnelRules, keys: list[str]) -> ibis.Table:
+    """For each walk the first start after it has finished, failed or run out of time."""
+    epoch = datetime(1970, 1, 1)
+
+    def clock(column: ibis.Value) -> ibis.Value:
+        return column.delta(epoch, unit="microsecond")
+
+    starts = walks.select(*keys, rank="_rank_1", time="_start", position="_walk")
+    # With order "strict" the event that ended a walk may begin the next.
+    failed_at = ibis.ifelse(walks.is_excluded, walks.stop_rank, walks.end_rank)
+    is_ended = (walks.reached == len(rules.steps)) | walks.stop_rank.notnull()
+    ended = walks.filter(is_ended).select(*keys, "_walk", _before=failed_at)
+    found = _look_ahead(ended, starts, keys).select("_unit", "_walk", _next="position")
+    if rules.within_s is not None:
+        late = walks.filter(~is_ended).select(*keys, "_walk", _before=clock(walks.deadline))
+        timed = starts.mutate(rank=clock(starts.time))
+        found = found.union(_look_ahead(late, timed, keys).select("_unit", "_walk", _next="position"))
+    return found.filter(found["_next"].notnull())
