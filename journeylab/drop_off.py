@@ -1,136 +1,211 @@
-"""Where customers leave, who leaves, what they did next, and what goes with leaving."""
+"""Where most units are lost, and where more are lost than elsewhere."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import ibis
 
-from journeylab.errors import RuleError
+from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_interval, format_points, format_share
-from journeylab.funnel import Funnel
+from journeylab.funnel import Funnel, find_unit_events, join_groups
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FINDING_COLUMNS = (
-    *("step", "label", "next_label", "n", "n_lost", "share_lost", "share_lost_elsewhere", "difference", "low", "high"),
-    *("p_adjusted", "excess_lost", "is_small"),
-)
+_PLACE_COLUMNS = ("step", "label", "next_label", "n", "n_lost", "share_lost")
+_GROUP_COLUMNS = ("share_lost_elsewhere", "difference", "low", "high", "p_adjusted", "excess_lost")
+_NAN = float("nan")
 
 
-def find_drop_offs(funnel: Funnel, *, min_n: int = 30) -> pd.DataFrame:
-    """Between which steps, and in which group, are more customers lost than elsewhere?
+def find_drop_offs(
+    funnel: Funnel, *, steps: ibis.Table | None = None, value: str | None = None, min_n: int = 30
+) -> pd.DataFrame:
+    """Where is most lost, and where is more lost than in comparable places?
 
     Parameters
     ----------
     funnel
-        From `build_funnel` with `by`.
+        From `build_funnel`. With `by`, each group is compared with all others at the same step.
+    steps, value
+        The steps that the funnel was built from, and a numeric column of theirs, such as ``"value"``, that says at the
+        last step what a unit brought. A null counts 0; of several events at the same instant the largest counts.
     min_n
-        A group with fewer units at a step is flagged `is_small` and ranked last.
+        A place with fewer units is flagged `is_small` and ranked last.
 
     Returns
     -------
     pandas.DataFrame
-        One row per group and step but the last, best finding first: the group, step, label, next_label, n (units that
-        reached the step and are not still on the way), n_lost, share_lost (of n), share_lost_elsewhere (all others),
-        difference with low and high (95 %, Newcombe), p_adjusted (Agresti-Caffo, Holm over all rows), excess_lost
-        (units lost beyond what the others' share would cost), is_small. Ranked by the excess at the lower bound.
+        One row per step but the last (and group): [the groups], step, label, next_label, n (units that reached the step
+        and whose fate is known), n_lost, share_lost (of n), then
+
+        without `by`: low and high (95 %, Wilson), share_of_losses (of all units lost), median_time_s (from step 1 to
+        this one); most losses first;
+
+        with `by`: share_lost_elsewhere (all other groups), difference with low and high (95 %, Newcombe), p_adjusted
+        (Agresti-Caffo, Holm over all rows), excess_lost (units lost beyond what the others' share would cost); the
+        largest excess at the lower bound first;
+
+        with `value`: value_each (what a unit of the group that went on from here brought on average, those who were
+        lost later counting 0; where nobody of the group went on, what those of all groups brought), and value_lost
+        (n_lost x value_each) or excess_value (excess_lost x value_each), ranked by it;
+
+        and is_small.
 
     Notes
     -----
-    Association, not cause: groups differ in more than their name.
+    With a window only mature starts count. A late start that went on fast is known, one that did not is still open:
+    to keep the first and leave out the second would flatter whoever came lately. Without a window nothing can mend
+    that: units that are still on the way are left out, and a group of newcomers looks better than it is.
+
+    Association, not cause: groups differ in more than their name. A value at stake says what the lost would have
+    brought had they been like those who went on.
     """
+    by = funnel.by
+    if (steps is None) != (value is None):
+        raise RuleError("find_drop_offs: value needs steps=, and steps needs value=: the column and where it is found")
+    table = _count_places(funnel)
+    table = _compare_groups(table, by) if by else _share_places(table, funnel)
+    size, weight = ("excess_lost", table["low"] * table["n"]) if by else ("n_lost", table["n_lost"])
+    if steps is not None and value is not None:
+        table = _add_value(table, funnel, steps, value)
+        table["excess_value" if by else "value_lost"] = table[size] * table["value_each"]
+        weight = weight * table["value_each"]
+    table["is_small"] = table["n"] < min_n
+    order = table.assign(_weight=weight).sort_values(["is_small", "_weight"], ascending=[True, False], kind="stable")
+    return order.drop(columns="_weight").reset_index(drop=True)
+
+
+def _count_places(funnel: Funnel) -> pd.DataFrame:
+    """How many reached each step and are known to have gone on or not?"""
+    import pandas as pd
+
+    table, required = funnel.table, funnel.rules.required
+    # A share of two counts, times the lower one, is the upper one.
+    mature = (table["conversion_mature"] * table["n_mature"]).fillna(0).round().astype(int)
+    reached = mature.to_numpy().reshape(-1, len(funnel.labels))
+    parts = []
+    for step, following in pairwise(required):
+        part = table[table["step"] == step]
+        part = part.assign(next_label=funnel.labels[following - 1])
+        if funnel.rules.within is None:
+            part["n"] -= part["n_open"]
+        else:
+            part["n"], part["n_lost"] = reached[:, step - 1], reached[:, step - 1] - reached[:, following - 1]
+        parts.append(part)
+    places = pd.concat(parts, ignore_index=True)
+    places["share_lost"] = places["n_lost"] / places["n"].where(places["n"] > 0)
+    return places[[*funnel.by, *_PLACE_COLUMNS, "median_time_s"]]
+
+
+def _share_places(places: pd.DataFrame, funnel: Funnel) -> pd.DataFrame:
+    places["low"], places["high"] = bound_shares(places["n_lost"], places["n"])
+    lost = places["n_lost"].sum()
+    places["share_of_losses"] = places["n_lost"] / lost if lost else _NAN
+    return places[[*_PLACE_COLUMNS, "low", "high", "share_of_losses", "median_time_s"]]
+
+
+def bound_shares(part: pd.Series, whole: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Wilson bounds (95 %) of shares; missing where there is nobody."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(part.astype(float), whole.astype(float).where(whole > 0), method="wilson")
+    return low, high
+
+
+def _compare_groups(places: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
     from statsmodels.stats.multitest import multipletests
 
-    by = funnel.by
-    if by is None:
-        raise RuleError('find_drop_offs compares groups: build the funnel with by=, such as by="channel"')
-    known = funnel.table.assign(n=funnel.table["n"] - funnel.table["n_open"])
-    rows = []
-    for step, label in enumerate(funnel.labels[:-1], 1):
-        cells = known.loc[known["step"] == step, [by, "n", "n_lost"]]
-        n_all, lost_all = int(cells["n"].sum()), int(cells["n_lost"].sum())
-        for group, n, lost in cells.itertuples(index=False):
-            place = {by: group, "step": step, "label": label, "next_label": funnel.labels[step], "n": n, "n_lost": lost}
-            rows.append(place | _compare_loss(lost, n, lost_all - lost, n_all - n))
-    table = pd.DataFrame(rows, columns=[by, *_FINDING_COLUMNS])
+    whole = places.groupby("step")[["n", "n_lost"]].transform("sum")
+    compared = [
+        _compare_loss(lost, n, lost_all - lost, n_all - n)
+        for lost, n, lost_all, n_all in zip(places["n_lost"], places["n"], whole["n_lost"], whole["n"], strict=True)
+    ]
+    table = places[[*by, *_PLACE_COLUMNS]].join(pd.DataFrame(compared, columns=_GROUP_COLUMNS, index=places.index))
     tested = table["p_adjusted"].notna()
     if tested.any():
         table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p_adjusted"], method="holm")[1]
-    table["is_small"] = table["n"] < min_n
-    surest = table["low"] * table["n"]
-    ranked = table.assign(_surest=surest).sort_values(["is_small", "_surest"], ascending=[True, False], kind="stable")
-    return ranked.drop(columns="_surest").reset_index(drop=True)
+    return table
 
 
-def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> dict[str, float]:
+def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> tuple[float, ...]:
     import numpy as np
     from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
-    nan = float("nan")
-    share, elsewhere = lost / n if n else nan, lost_elsewhere / n_elsewhere if n_elsewhere else nan
-    low = high = p = nan
+    share, elsewhere = lost / n if n else _NAN, lost_elsewhere / n_elsewhere if n_elsewhere else _NAN
+    low = high = p = _NAN
     if n and n_elsewhere:
         low, high = confint_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="newcomb")
         # It works out an odds ratio too, which nobody asked for and which has no value where a share is 0 or 1.
         with np.errstate(divide="ignore", invalid="ignore"):
             p = float(test_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="agresti-caffo").pvalue)
-    return {
-        "share_lost": share,
-        "share_lost_elsewhere": elsewhere,
-        "difference": share - elsewhere,
-        "low": low,
-        "high": high,
-        "p_adjusted": p,
-        "excess_lost": (share - elsewhere) * n,
+    return elsewhere, share - elsewhere, low, high, p, (share - elsewhere) * n
+
+
+def _add_value(table: pd.DataFrame, funnel: Funnel, steps: ibis.Table, value: str) -> pd.DataFrame:
+    """Add what a unit that went on from the step brought on average."""
+    if value not in steps.columns or not steps[value].type().is_numeric():
+        numbers = [name for name in steps.columns if steps[name].type().is_numeric()]
+        raise RuleError(f'find_drop_offs: no number column "{value}" in steps.{nearest(value, numbers)}')
+    units = funnel.units
+    known = units.filter(~units.is_open if funnel.rules.within is None else units.is_mature)
+    events = find_unit_events(steps, funnel.rules, funnel.as_of)
+    events = events.select(unit="_unit", reached_position="position", _brought=events[value].cast("float64"))
+    known = known.left_join(events, ["unit", "reached_position"])
+    has_finished = known.reached == len(funnel.labels)
+    brought = ibis.ifelse(has_finished, known["_brought"].fill_null(0), 0.0)
+    sums = {
+        str(step): brought.mean(where=known.reached >= following) for step, following in pairwise(funnel.rules.required)
     }
+    overall = known.agg(**sums).execute().iloc[0].astype(float)
+    table["value_each"] = table["step"].astype(str).map(overall).astype(float)
+    if funnel.by and len(table):
+        groups = join_groups(table, funnel.by)
+        means = known.group_by("group").agg(**sums).execute().set_index("group").astype(float)
+        means = means.reindex(groups.unique()).fillna(overall)
+        table["value_each"] = [means.at[place] for place in zip(groups, table["step"].astype(str), strict=True)]
+    return table
 
 
 def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
     """What is the first finding of `find_drop_offs`, in one sentence with its base and interval?
 
-    A finding counts where its adjusted p is below 0.05 and its group is not small.
+    Between groups a finding counts where its adjusted p is below 0.05 and its group is not small.
     """
-    by, units = str(funnel.by), f"{funnel.rules.unit}s"
+    by, units = funnel.by, f"{funnel.rules.unit}s"
+    within = funnel.rules.within
+    base = "and are not still on the way" if within is None else f"and whose {within} are over"
+    if not by:
+        return _describe_most(findings, units, base)
+    columns = " and ".join(by)
     sure = findings[~findings["is_small"] & (findings["difference"] > 0) & (findings["p_adjusted"] < 0.05)]
     if not (findings["p_adjusted"].notna() & ~findings["is_small"]).any():
-        return f"Too few {units} to compare: no {by} is large enough at any step, or nobody's time has passed yet."
+        return f"Too few {units} to compare: no {columns} is large enough at any step, or nobody's time has passed yet."
     if sure.empty:
-        return f"No {by} loses more {units} at any step than the others do, beyond chance."
+        return f"No {columns} loses more {units} at any step than the others do, beyond chance."
     top = sure.iloc[0]
+    group = ", ".join(f"{name} {top[name]}" for name in by)
+    worth = f", worth about {format_count(top['excess_value'])}" if "excess_value" in findings else ""
     return (
-        f"Of the {format_count(top['n'])} {units} of {by} {top[by]} who reached {top['label']} "
-        f"and are not still on the way, {format_share(top['share_lost'])} never reached {top['next_label']}, against "
+        f"Of the {format_count(top['n'])} {units} of {group} who reached {top['label']} "
+        f"{base}, {format_share(top['share_lost'])} never reached {top['next_label']}, against "
         f"{format_share(top['share_lost_elsewhere'])} elsewhere (95 % interval of the difference: "
         f"{format_interval(top['low'], top['high'], format_points)}): "
-        f"about {format_count(top['excess_lost'])} more {units} than expected."
+        f"about {format_count(top['excess_lost'])} more {units} than expected{worth}."
     )
 
 
-def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
-    """What did those who dropped out do next, in the same journey?
-
-    Returns
-    -------
-    pandas.DataFrame
-        step, label (where they stopped), next_event (None: nothing more in that journey), n, share (of those lost at
-        the step). Units that are still on the way are not lost and not counted.
-    """
-    units, seen = funnel.units, steps.filter(steps.timestamp <= funnel.as_of)
-    lost = units.filter((units.reached < len(funnel.labels)) & ~units.is_open).select(
-        "customer_id", "reached", position="reached_position"
+def _describe_most(findings: pd.DataFrame, units: str, base: str) -> str:
+    sure = findings[~findings["is_small"] & (findings["n_lost"] > 0)]
+    if sure.empty:
+        return f"No step has lost {units} yet among enough whose time has passed."
+    top = sure.iloc[0]
+    worth = f" and about {format_count(top['value_lost'])} of value" if "value_lost" in findings else ""
+    return (
+        f"Most is lost between {top['label']} and {top['next_label']}: of the {format_count(top['n'])} {units} who "
+        f"reached {top['label']} {base}, {format_count(top['n_lost'])} ({format_share(top['share_lost'])}, "
+        f"95 % interval {format_interval(top['low'], top['high'], format_share)}) never reached {top['next_label']}: "
+        f"{format_share(top['share_of_losses'])} of all losses{worth}."
     )
-    stops = lost.join(seen.select("customer_id", "position", "journey_id", "step"), ["customer_id", "position"])
-    # Not `steps.next_event`: that may lie after the end of observation.
-    following = seen.select("journey_id", step=seen.step - 1, next_event="event")
-    after = stops.left_join(following, ["journey_id", "step"])
-    table: pd.DataFrame = after.group_by("reached", "next_event").agg(n=after.count()).execute()
-    table = table.rename(columns={"reached": "step"})
-    table["label"] = [funnel.labels[step - 1] for step in table["step"]]
-    table["share"] = table["n"] / table.groupby("step")["n"].transform("sum")
-    table["next_event"] = table["next_event"].astype(object).where(table["next_event"].notna(), None)
-    table["_name"] = table["next_event"].fillna("")
-    order = table.sort_values(["step", "n", "_name"], ascending=[True, False, True])
-    return order[["step", "label", "next_event", "n", "share"]].reset_index(drop=True)

@@ -113,3 +113,39 @@ def utc_of_zoned(instant: ibis.Value, con: ibis.BaseBackend) -> ibis.Value:
 def median(column: ibis.Value, con: ibis.BaseBackend) -> ibis.Value:
     """The middle value: exact where the backend can (BigQuery knows approximate quantiles only)."""
     return column.approx_median() if con.name == "bigquery" else column.median()
+
+
+def round_time(seconds: int) -> int:
+    """Round down to four digits: finer than any curve is read, and soon counted.
+
+    Examples
+    --------
+    >>> round_time(707), round_time(123_456)
+    (707, 123400)
+    """
+    grain: int = 10 ** max(len(str(seconds)) - 4, 0)
+    return seconds // grain * grain
+
+
+def round_times(seconds: ibis.Value) -> ibis.Value:
+    """The same of a column."""
+    grain = ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
+    return (seconds // grain) * grain
+
+
+def fold_time(wait_us: ibis.Value, has_ended: ibis.BooleanValue, limit_s: int | None = None) -> ibis.Value:
+    """Round spells to four digits of seconds: finer than any curve is read, and soon counted.
+
+    What ended is rounded up (to the limit at most), what still lasts down (but for who was watched up to the limit):
+    whatever share has ended by a time of four digits, that limit or any other, is then read without error.
+    """
+
+    def grain_of(seconds: ibis.Value) -> ibis.Value:
+        return ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
+
+    up, down = (wait_us + 999_999) // 1_000_000, wait_us // 1_000_000
+    later, sooner = (up + grain_of(up) - 1) // grain_of(up) * grain_of(up), down // grain_of(down) * grain_of(down)
+    if limit_s is not None:
+        later = ibis.least(later, limit_s)
+        sooner = ibis.ifelse(wait_us >= limit_s * 1_000_000, limit_s, sooner)
+    return ibis.ifelse(has_ended, later, sooner)

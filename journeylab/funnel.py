@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import ibis
 
 from journeylab.conditions import build_condition, find_columns
-from journeylab.engine import median, store
+from journeylab.engine import fold_time, median, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
@@ -110,7 +110,8 @@ def build_funnel(
     A unit that stopped before the last step is *open* while its time is not over: until `within` has passed, or,
     without a window, until it has been silent for `dormant_after`. With entry "latest" or "best" it is open while any
     of its walks is. *Mature* figures look only at starts whose whole window lies before `as_of` (null without a
-    window). With entry "latest" or "best" the start is chosen by what followed: for rates without that bias take
+    window), and at units that are not still on the way by another start. With entry "latest" or "best" the start is
+    chosen by what followed, and who tries again is watched longer: for rates without that bias take
     ``entry="first"`` or ``unit="attempt"``.
     """
     rules = rules if isinstance(rules, FunnelRules) else FunnelRules(rules)
@@ -124,6 +125,9 @@ def build_funnel(
     walks = judge_walks(find_walks(marked, rules), last_seen, rules, end)
     chosen = add_optional(choose_walks(walks, rules), marked, rules)
     units = store(_describe_units(chosen, marked, rules, columns, by_at, end), steps.get_backend())
+    if "customer_id" not in units.columns:
+        # The unit is the customer: stored once.
+        units = units.mutate(customer_id=units.unit).relocate("customer_id", before="reached")
     units = _keep_largest(units, len(columns), top)
     return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units)
 
@@ -245,16 +249,15 @@ def _describe_units(
             ibis.literal(end).delta(walks.time_1, unit="microsecond") >= rules.horizon_s * 1_000_000
         ) & ~walks.is_open
     walks = walks.mutate(is_mature=is_mature)
-    if UNIT_COLUMN[rules.unit] == "customer_id":
-        walks = walks.mutate(customer_id=walks["_unit"])
-    else:
+    if UNIT_COLUMN[rules.unit] != "customer_id":
         owners = marked.select("_unit", "customer_id", _walk="position")
         walks = walks.inner_join(owners, ["_unit", "_walk"])
     walks = _add_groups(walks, marked, rules, len(by), by_at)
     groups = [f"group_{i}" for i in range(1, len(by) + 1)] if len(by) > 1 else []
     return walks.select(
         *(["attempt"] if rules.unit == "attempt" else []),
-        *("customer_id", *(["group"] if by else []), *groups, "reached", "reached_position"),
+        *(["customer_id"] if "customer_id" in walks.columns else []),
+        *(*(["group"] if by else []), *groups, "reached", "reached_position"),
         *("is_open", "is_mature", "lost_time", *(f"time_{i}" for i in range(1, len(rules.steps) + 1))),
         unit="_unit",
     ).relocate("unit")
@@ -300,7 +303,7 @@ def join_groups(table: pd.DataFrame, by: tuple[str, ...]) -> pd.Series:
 
     if not by:
         return pd.Series("", index=table.index, dtype=object)
-    return table[by[0]] if len(by) == 1 else table[list(by)].agg(_SEPARATOR.join, axis=1)
+    return table[by[0]] if len(by) == 1 else pd.Series(map(_SEPARATOR.join, table[list(by)].to_numpy()), table.index)
 
 
 def merge_groups(funnel: Funnel) -> tuple[pd.DataFrame, str | None]:
@@ -363,11 +366,6 @@ def _count_reached(units: ibis.Table, rules: FunnelRules) -> dict[str, ibis.Valu
     return counted
 
 
-def grain_of(rules: FunnelRules) -> int:
-    """To how many seconds are spells rounded? Ten thousand steps are finer than any curve is read, and soon counted."""
-    return 60 if rules.horizon_s is None else max(1, rules.horizon_s // 10_000)
-
-
 def count_spells(
     units: ibis.Table, rules: FunnelRules, step: int, end: datetime, *, keys: Sequence[str] = ()
 ) -> pd.DataFrame:
@@ -376,12 +374,11 @@ def count_spells(
     Returns
     -------
     pandas.DataFrame
-        One row per distinct spell: [keys], duration_s (from the start, rounded down to `grain_of`), ended (1 the step,
-        2 lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is over:
-        until when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to that
-        time, whatever else happens to them.
+        One row per distinct spell: [keys], duration_s (from the start, as `fold_time` has it), ended (1 the step, 2
+        lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is over: until
+        when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to that time,
+        whatever else happens to them.
     """
-    grain_s = grain_of(rules)
     has_reached, last = units[f"time_{step}"].notnull(), units[f"time_{len(rules.steps)}"]
     watched_us = ibis.literal(end).delta(units.time_1, unit="microsecond")
     if rules.horizon_s is not None:
@@ -392,11 +389,9 @@ def count_spells(
         until_us = ibis.coalesce(over.delta(units.time_1, unit="microsecond"), watched_us)
         other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
     arrived_us = units[f"time_{step}"].delta(units.time_1, unit="microsecond")
-    spells = units.select(
-        *keys,
-        duration_s=(ibis.ifelse(has_reached, arrived_us, until_us) // (grain_s * 1_000_000)) * grain_s,
-        ended=ibis.ifelse(has_reached, ibis.literal(1, "int8"), other),
-    )
+    ended = ibis.ifelse(has_reached, ibis.literal(1, "int8"), other)
+    wait_us = ibis.ifelse(has_reached, arrived_us, until_us)
+    spells = units.select(*keys, duration_s=fold_time(wait_us, ended > 0, rules.horizon_s), ended=ended)
     table: pd.DataFrame = spells.group_by(*keys, "duration_s", "ended").agg(n=spells.count()).execute()
     return table
 
@@ -411,11 +406,7 @@ def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], e
     for step in range(1, len(rules.steps) + 1):
         spells = count_spells(units, rules, step, end, keys=keys)
         for group, of_group in spells.groupby(keys) if keys else [((), spells)]:
-            horizon = (
-                of_group["duration_s"].max()
-                if rules.horizon_s is None
-                else rules.horizon_s // grain_of(rules) * grain_of(rules)
-            )
+            horizon = of_group["duration_s"].max() if rules.horizon_s is None else rules.horizon_s
             found = estimate_incidence(of_group, at=[horizon]) if len(of_group) else None
             row = dict(zip(keys, group, strict=True)) | {"step": step}
             for name, column in (("conversion_censored", "share"), ("censored_low", "low"), ("censored_high", "high")):

@@ -122,8 +122,8 @@ class FunnelRules:
     unit
         Who goes through: each customer once, each journey, each session, each account (column account_id; all its
         customers' events together), or each attempt: a customer begins another one with the first start after the
-        attempt before has finished, failed or run out of time. With order "strict" the event that made an attempt fail
-        may itself begin the next.
+        attempt before has finished, failed or run out of time (of each value, with `hold_constant`). With order
+        "strict" the event that made an attempt fail may itself begin the next.
     exclude
         Events that must not happen after the start of a walk and before its next step.
     on_exclude

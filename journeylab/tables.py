@@ -36,7 +36,8 @@ _HEADS = {
     "p_adjusted": "p, adjusted",
     "is_small": "small group",
 }
-# Which figure do `low` and `high` belong to, in a table that has several? The first of these that it has.
+# Which figure do `low` and `high` belong to, in a table that has several? The first of these that it has, or else the
+# one before them.
 _BOUNDED = ("difference", "share_of_start", "share", "conversion", "share_lost")
 
 _TABLE = (
@@ -200,11 +201,10 @@ def _is_low(name: str, names: list[str]) -> bool:
 
 def _bounded(prefix: str, names: list[str]) -> str:
     """Find the column whose bounds start with `prefix`; bounds that belong to none stand by themselves."""
-    if prefix:
-        stem = prefix.removesuffix("_")
-        wanted = [stem, *(name for name in names if name.endswith(f"_{stem}") and not name.startswith("n_"))]
-    else:
-        wanted = list(_BOUNDED)
+    stem = prefix.removesuffix("_")
+    wanted = [stem, *(name for name in names if name.endswith(f"_{stem}") and not name.startswith("n_"))]
+    before = names[: names.index(f"{prefix}low")]
+    wanted = wanted if prefix else [*_BOUNDED, *before[-1:]]
     return next((name for name in wanted if name in names), f"{prefix}low")
 
 

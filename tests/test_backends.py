@@ -7,6 +7,7 @@ that Ibis can say it there, not that the warehouse gives the same answer.
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,7 @@ RULES = jl.JourneyRules(
 def make_log(con: ibis.BaseBackend, *, has_place: bool) -> ibis.Table:
     row = {"customer_id": "k", "event": "a", "timestamp": START, "event_id": "e", "seq": 1, "session_id": None}
     row |= {"journey_id": None, "channel": "web", "stage": None, "value": 1.0, "plan": "free"}
+    row |= {"account_id": "x", "role": "buyer"}
     return make_events([row, {**row, "event": "c", "event_id": "f"}], con, has_place=has_place)
 
 
@@ -65,12 +67,53 @@ def ask_journeys(steps: ibis.Table) -> None:
 
 def ask_funnel(steps: ibis.Table) -> None:
     jl.find_drop_offs(jl.build_funnel(steps, [("a", "look"), "buy"], by="plan"))
-    for unit in ("customer", "journey", "session"):
+    for unit in ("customer", "journey", "session", "account", "attempt"):
         jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D", unit=unit))
 
 
-def ask_next(steps: ibis.Table) -> None:
-    jl.compare_next(steps, jl.build_funnel(steps, ["a", "c"]))
+def ask_walks(steps: ibis.Table) -> None:
+    rich = jl.Step("c", where='value > 0 and plan in ("free", "pro")')
+    rules = jl.FunnelRules(["a", "c"], within="7D")
+    for order in ("ordered", "strict", "any"):
+        for entry in ("first", "latest", "best"):
+            jl.build_funnel(steps, dataclasses.replace(rules, order=order, entry=entry, window_from="previous"))
+    jl.build_funnel(steps, dataclasses.replace(rules, steps=["a", rich], unit="attempt", hold_constant="plan"))
+    full = jl.FunnelRules(["a", "look", "c"], optional="look", exclude=jl.Step("c", where="value < 0"), entry="best")
+    jl.build_funnel(steps, full, by=["plan", "channel"], by_at="last", top=2)
+
+
+def ask_conversion(steps: ibis.Table) -> None:
+    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"), by="plan")
+    jl.estimate_conversion(funnel, at=["1D"])
+    jl.estimate_time_to_convert(funnel)
+    jl.compare_times(funnel)
+    jl.count_cohorts(funnel)
+    jl.compare_funnels(funnel)
+    jl.split_change(funnel, funnel)
+
+
+def ask_leaving(steps: ibis.Table) -> None:
+    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"))
+    jl.compare_next(steps, funnel)
+    jl.count_returns(steps, funnel)
+    jl.measure_dwell(steps, funnel)
+    jl.explain_drop_off(steps, funnel, landmark="1h", properties=["plan"])
+
+
+def ask_accounts(steps: ibis.Table) -> None:
+    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D", unit="account"))
+    jl.count_accounts(steps)
+    jl.count_roles(steps, funnel)
+    jl.find_stalls(steps, funnel)
+
+
+def ask_retention(steps: ibis.Table) -> None:
+    for period in ("D", "W", "M"):
+        for clock in ("rolling", "calendar"):
+            jl.count_retention(steps, start="a", back="c", period=period, clock=clock, by="plan")
+    jl.count_lifecycle(steps)
+    jl.count_churn(steps)
+    jl.count_repeats(steps, event="a")
 
 
 def ask_transitions(steps: ibis.Table) -> None:
@@ -91,7 +134,8 @@ def ask_variants(steps: ibis.Table) -> None:
 
 
 QUESTIONS = (
-    *(ask_steps, ask_journeys, ask_funnel, ask_next),
+    *(ask_steps, ask_journeys, ask_funnel, ask_walks),
+    *(ask_conversion, ask_leaving, ask_accounts, ask_retention),
     *(ask_transitions, ask_matrix, ask_flows, ask_variants),
 )
 COMPILERS = {"bigquery": BigQueryCompiler, "databricks": DatabricksCompiler}
@@ -107,7 +151,8 @@ def test_every_query_compiles(
     heard = listen(con, monkeypatch)
     # The one thing that a query says otherwise, by the backend's name.
     named = SimpleNamespace(name=dialect)
-    monkeypatch.setattr("journeylab.funnel.median", lambda column, con: median(column, named))
+    for module in ("funnel", "leaving", "explain"):
+        monkeypatch.setattr(f"journeylab.{module}.median", lambda column, con: median(column, named))
     question(jl.build_steps(events, RULES))
     assert heard
     compiler = COMPILERS[dialect]()

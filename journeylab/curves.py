@@ -1,0 +1,178 @@
+"""Answers that unfold over time: time to convert, cohorts, retention."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from journeylab.errors import RuleError
+from journeylab.figures import MUTE, drawing_style, new_axes, picture_of
+from journeylab.formats import NOTHING, format_count, format_duration, format_share
+from journeylab.picture import PALETTE, Picture, as_nothing, colours_of, shorten
+from journeylab.tables import draw_heat_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from journeylab.retention import Retention
+
+_CURVE = ("time_s", "share", "low", "high", "band_low", "band_high", "n_at_risk")
+_TICKS_S = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400)
+# Where the slow half takes this many times as long as the fast quarter, a linear axis shows a wall and a plain.
+_SPREAD = 20
+_MOST_GROUPS = 6
+
+
+def plot_time_to_convert(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Which share has converted by each time after the start?
+
+    Draws `estimate_time_to_convert`'s frame: a step curve per group with its band (for the whole curve where it is
+    known, else point by point). Of more than six groups those with the most starts. The time axis is logarithmic where
+    conversions spread over several orders of magnitude.
+    """
+    groups = _split(curve, _CURVE)
+    if not groups:
+        raise RuleError("Nothing to draw: nobody started.")
+    colours = colours_of(groups) if "" not in groups else {"": PALETTE[0]}
+    is_log = _is_spread(curve)
+    with drawing_style():
+        ax = ax or new_axes(7.4, 3.6)
+        for name, rows in groups.items():
+            start = rows["time_s"].clip(lower=1) if is_log else rows["time_s"]
+            label = f"{shorten(name, 30)}, n = {format_count(rows['n_at_risk'].iloc[0])}" if name else None
+            ax.step(start, rows["share"], where="post", color=colours[name], label=label)
+            low, high = rows["band_low"].fillna(rows["low"]), rows["band_high"].fillna(rows["high"])
+            # Before the first conversion the band is wide and says nothing.
+            has_begun = rows["share"] > 0
+            ax.fill_between(*(start, low, high), has_begun, step="post", color=colours[name], alpha=0.15, linewidth=0)
+        begins = float(curve.loc[(curve["share"] > 0) & (curve["time_s"] > 0), "time_s"].min()) / 2 if is_log else 0.0
+        _write_times(ax, begins, float(curve["time_s"].max()), is_log)
+        _write_shares(ax)
+        n = sum(int(rows["n_at_risk"].iloc[0]) for rows in groups.values())
+        ax.set_title(f"Converted by then: share of {format_count(n)} starts, with 95 % band", loc="left")
+        ax.set_xlabel("time since the start" + (" (logarithmic)" if is_log else ""))
+        if len(groups) > 1:
+            ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def plot_cohorts(cohorts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How does conversion change from cohort to cohort, and which cohorts are not over yet?
+
+    Draws `count_cohorts`' frame without groups: the censored conversion with its interval; a cohort that is not over
+    yet is hollow (or missing where nothing can be said), and a dashed line shows what counting it as lost would say.
+    """
+    rows = cohorts[cohorts["n"] > 0]
+    if rows.empty:
+        raise RuleError("Nothing to draw: nobody started.")
+    with drawing_style():
+        ax = ax or new_axes(7.4, 3.4)
+        days = pd.to_datetime(rows["cohort"])
+        ax.plot(days, rows["conversion"], color=MUTE, linestyle="--", linewidth=1, label="naive: open counted as lost")
+        known = rows["conversion_censored"].notna()
+        share = rows["conversion_censored"]
+        error = [(share - rows["censored_low"]).clip(lower=0), (rows["censored_high"] - share).clip(lower=0)]
+        for is_open, face, label in ((False, PALETTE[0], "censored, all over"), (True, "none", "censored, not over")):
+            part = known & (rows["is_immature"].astype(bool) == is_open)
+            if part.any():
+                bars = [side[part] for side in error]
+                ax.errorbar(days[part], share[part], bars, fmt="none", ecolor=PALETTE[0], capsize=3)
+                ax.plot(days[part], share[part], "o", color=PALETTE[0], markerfacecolor=face, label=label)
+        _write_shares(ax, top=rows["censored_high"].fillna(rows["conversion"]).max())
+        n_open = int(rows["is_immature"].sum())
+        ax.set_title(
+            f"Conversion by cohort: {format_count(rows['n'].sum())} starts, {n_open} cohorts not over", loc="left"
+        )
+        ax.set_xlabel("cohort, by its first day")
+        ax.figure.autofmt_xdate(rotation=40)
+        ax.legend(frameon=False, loc="best", fontsize=8.5)
+    return ax
+
+
+def draw_time_to_convert(curve: pd.DataFrame) -> Picture:
+    """Show the time to convert in a report."""
+    groups = _split(curve, _CURVE)
+    if not groups:
+        return as_nothing("No curve to draw: nobody started.")
+    ends = (f"{name or 'All'}: {format_share(rows['share'].dropna().iloc[-1])}" for name, rows in groups.items())
+    alt = f"Share converted by time since the start, with 95 % band. At the end: {'; '.join(ends)}."
+    return picture_of(plot_time_to_convert(curve), alt)
+
+
+def draw_cohorts(cohorts: pd.DataFrame) -> Picture:
+    """Show conversion by cohort in a report."""
+    rows = cohorts[cohorts["n"] > 0]
+    if rows.empty:
+        return as_nothing("No trend to draw: nobody started.")
+    words = (
+        f"{cohort:%Y-%m-%d} {NOTHING if math.isnan(share) else format_share(share)}" + " (not over)" * bool(is_open)
+        for cohort, share, is_open in zip(rows["cohort"], rows["conversion_censored"], rows["is_immature"], strict=True)
+    )
+    return picture_of(plot_cohorts(cohorts), f"Censored conversion by cohort: {', '.join(words)}.")
+
+
+def draw_retention(retention: Retention) -> Picture:
+    """Show the share of each cohort that came back in each period; cells that are not over yet stay empty.
+
+    The last row pools the cohorts. With groups only that row is drawn, one per group.
+    """
+    if retention.table.empty:
+        return as_nothing("No retention to show: no customer started.")
+    by = list(retention.by)
+    pooled = retention.overall.assign(_row=retention.overall[by].agg(" · ".join, axis=1) if by else "all, pooled")
+    rows = [pooled]
+    if not by:
+        over = retention.table[~retention.table["is_immature"].astype(bool)]
+        dates = pd.to_datetime(over["cohort"]).dt.strftime("%Y-%m-%d")
+        rows.insert(0, over.assign(_row=dates + " (n = " + over["n_cohort"].map(format_count) + ")"))
+    cells = pd.concat(rows)
+    grid = cells.pivot(index="_row", columns="period", values="share")
+    grid = grid.loc[list(dict.fromkeys(cells["_row"]))]
+    unit = {"D": "day", "W": "week", "M": "month"}[retention.period]
+    title = f"Retention: came back in the {unit} after the start"
+    last = retention.overall.groupby("period")[["n_back", "n"]].sum()
+    spoken = (f"{unit} {period} {format_share(row.n_back / row.n)}" for period, row in last.iterrows() if row.n)
+    note = "The pooled row sums customers, not shares; a cell is empty too while its period is not over for all."
+    return draw_heat_table(grid, title=title, corner="cohort", alt=f"{title}. Pooled: {', '.join(spoken)}.", note=note)
+
+
+def _split(curve: pd.DataFrame, own: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Rows by group, the largest first; one group named "" where nothing is split."""
+    by = [name for name in curve.columns if name not in own]
+    if curve.empty:
+        return {}
+    if not by:
+        return {"": curve}
+    parts = {" · ".join(map(str, key)): rows for key, rows in curve.groupby(by, sort=False)}
+    order = sorted(parts, key=lambda name: (-parts[name]["n_at_risk"].iloc[0], name))
+    return {name: parts[name] for name in order[:_MOST_GROUPS]}
+
+
+def _is_spread(curve: pd.DataFrame) -> bool:
+    moving = curve.loc[(curve["share"] > 0) & (curve["time_s"] > 0)]
+    if moving.empty:
+        return False
+    end = float(moving["share"].max())
+    early, late = (moving.loc[moving["share"] >= part * end, "time_s"].min() for part in (0.25, 1.0))
+    return bool(late > _SPREAD * early)
+
+
+def _write_times(ax: Axes, begins: float, longest: float, is_log: bool) -> None:
+    if is_log:
+        ax.set_xscale("log")
+        ax.set_xlim(left=begins)
+        ax.minorticks_off()
+        ticks = [tick for tick in _TICKS_S if begins <= tick <= 1.5 * longest]
+    else:
+        unit = next((size for size in (86400, 3600, 60) if longest >= 2 * size), 1)
+        pace = unit * max(1, round(longest / unit / 7))
+        ticks = [i * pace for i in range(int(longest // pace) + 1)]
+    ax.set_xticks(ticks, [format_duration(tick) for tick in ticks])
+
+
+def _write_shares(ax: Axes, top: float | None = None) -> None:
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    ax.set_ylim(0, None if top is None else min(1.0, 1.15 * top))
+    ax.spines[["top", "right"]].set_visible(False)
