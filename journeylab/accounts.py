@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import ibis
 
-from journeylab.comparison import add_differences
-from journeylab.conditions import build_condition
 from journeylab.errors import RuleError, nearest
-from journeylab.funnel import Funnel, find_unit_events
+from journeylab.funnel import Funnel, find_unit_events, mark_steps
 from journeylab.rules import parse_duration
+from journeylab.shares import bound_shares, compare_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +102,7 @@ def count_roles(
         n_open=per_account.count(where=per_account.is_open),
     )
     table: pd.DataFrame = counted.execute().sort_values("n_involved", ignore_index=True)
-    table["share"], table["low"], table["high"] = _share(table["n_converted"], table["n"])
+    table["share"], table["low"], table["high"] = bound_shares(table["n_converted"], table["n"])
     names = ["n_involved", "n", "n_converted", "share", "low", "high", "n_open"]
     return table[names].rename(columns={"n_involved": f"n_{of}"})
 
@@ -189,8 +188,8 @@ def find_stalls(steps: ibis.Table, funnel: Funnel, *, min_n: int = 30) -> pd.Dat
     at_step = table.groupby("step")[["n", "n_lost"]].transform("sum")
     sides = table[["n"]].assign(n_reached=table["n_lost"])
     sides[["n_other", "n_reached_other"]] = at_step - table[["n", "n_lost"]]
-    tested = add_differences(sides, min_n)
-    table["share_lost"], table["low"], table["high"] = _share(table["n_lost"], table["n"])
+    tested = compare_shares(sides, min_n)
+    table["share_lost"], table["low"], table["high"] = bound_shares(table["n_lost"], table["n"])
     table["share_lost_elsewhere"], table["p_adjusted"] = tested["share_other"], tested["p_adjusted"]
     table[["difference", "difference_low", "difference_high"]] = tested[["difference", "low", "high"]]
     table["is_small"] = table["n"] < min_n
@@ -206,7 +205,8 @@ def _count_actors(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     asked = ibis.union(*reached)
     asked = asked.filter(asked.time.notnull())
     seen = find_unit_events(steps, rules, funnel.as_of)
-    seen = seen.mutate(**{f"_is_{i}": _is_step(seen, funnel, i) for i in rules.required})
+    flags = mark_steps(seen, funnel)
+    seen = seen.mutate(**{f"_is_{i}": flags[i] for i in rules.required})
     acts = asked.join(seen, [asked.unit == seen["_unit"], asked.time == seen.timestamp], rname="{name}_of_event")
     acts = acts.filter(ibis.or_(*((acts.step == i) & acts[f"_is_{i}"] for i in rules.required)))
     role = acts.role.fill_null(_NO_ROLE)
@@ -219,25 +219,6 @@ def _count_actors(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     actors = actors.mutate(is_lost=actors.reached == actors.step)
     counted: pd.DataFrame = actors.group_by("step", "role", "next_role", "is_lost").agg(n=actors.count()).execute()
     return counted.sort_values(["step", "role", "next_role"])
-
-
-def _is_step(seen: ibis.Table, funnel: Funnel, step: int) -> ibis.BooleanValue:
-    """Can this event be the one that did the step? (With order "any" every step's events do.)"""
-    given = funnel.rules.walk_steps
-    flags = []
-    for one in given if funnel.rules.order == "any" else [given[step - 1]]:
-        names = list(one.names)
-        flag = seen.event.isin(names) | seen.stage.isin(names).fill_null(False)
-        flags.append(flag & build_condition(one.where, seen, f'step "{one.label}"') if one.where else flag)
-    return ibis.or_(*flags)
-
-
-def _share(part: pd.Series, whole: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
-    from statsmodels.stats.proportion import proportion_confint
-
-    known = whole.where(whole > 0)
-    low, high = proportion_confint(part, known, method="wilson")
-    return part / known, low, high
 
 
 def _check_columns(steps: ibis.Table, where: str) -> None:

@@ -10,6 +10,7 @@ import ibis
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_interval, format_points, format_share
 from journeylab.funnel import Funnel, join_groups
+from journeylab.shares import compare_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def compare_funnels(
         part = {"against": against, "step": step, "label": funnel.labels[step - 1], "base": base}
         part |= {"n": one[whole], "n_reached": one[step], "n_other": two[whole], "n_reached_other": two[step]}
         parts.append(pd.DataFrame(part, index=one.index))
-    table = add_differences(pd.concat(parts), min_n)
+    table = compare_shares(pd.concat(parts), min_n)
     _add_names(table, funnel, other or funnel)
     ranked = table.sort_values(["is_small", "p"], kind="stable")
     return ranked[[*by, *_COMPARISON_COLUMNS]].reset_index(drop=True)
@@ -119,32 +120,6 @@ def _count_settled(funnel: Funnel) -> pd.DataFrame:
     # In the order of the funnel's own table, with the groups of which nobody's time is over.
     found = found.reindex(list(_name_groups(funnel)), fill_value=0)
     return found.set_axis(range(1, len(funnel.labels) + 1), axis=1)
-
-
-def add_differences(table: pd.DataFrame, min_n: int) -> pd.DataFrame:
-    """Test each row's n_reached of n against its n_reached_other of n_other.
-
-    Adds share, share_other, difference, low, high, is_small, p and p_adjusted, as `compare_funnels` describes them.
-    """
-    import numpy as np
-    from statsmodels.stats.multitest import multipletests
-    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
-
-    n, n_other = (table[name].where(table[name] > 0) for name in ("n", "n_other"))
-    table["share"], table["share_other"] = table["n_reached"] / n, table["n_reached_other"] / n_other
-    table["difference"] = table["share"] - table["share_other"]
-    both = (table["n_reached"], n, table["n_reached_other"], n_other)
-    table["low"], table["high"] = confint_proportions_2indep(*both, method="newcomb")
-    table["is_small"] = table[["n", "n_other"]].min(axis=1) < min_n
-    # It works out a ratio and an odds ratio too, which nobody asked for and which have no value where a share is 0.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = test_proportions_2indep(*both, method="agresti-caffo").pvalue
-    table["p"] = np.where(table["is_small"], np.nan, p)
-    table["p_adjusted"] = table["p"]
-    tested = table["p"].notna().to_numpy()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table["p"].to_numpy()[tested], method="holm")[1]
-    return table
 
 
 def describe_comparison(comparison: pd.DataFrame, funnel: Funnel) -> str:

@@ -11,6 +11,7 @@ from journeylab.errors import RuleError
 from journeylab.formats import format_count, format_duration, format_interval, format_share
 from journeylab.funnel import Funnel, count_spells
 from journeylab.rules import parse_duration
+from journeylab.shares import bound_shares
 from journeylab.survival import compare_survival, estimate_curve, estimate_incidence, estimate_quantile
 
 if TYPE_CHECKING:
@@ -351,9 +352,5 @@ def _estimate_at(spells: pd.DataFrame, time_s: int, limit_s: int | None) -> dict
 
 
 def _add_share(table: pd.DataFrame, name: str, part: str, whole: str) -> None:
-    """The share, 0 of 0 being null, with Wilson's interval."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    n = table[whole].where(table[whole] > 0).astype(float)
-    table[f"conversion_{name}"] = table[part] / n
-    table[f"{name}_low"], table[f"{name}_high"] = proportion_confint(table[part], n, method="wilson")
+    bounded = bound_shares(table[part], table[whole])
+    table[f"conversion_{name}"], table[f"{name}_low"], table[f"{name}_high"] = bounded

@@ -10,6 +10,7 @@ import ibis
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_interval, format_points, format_share
 from journeylab.funnel import Funnel, find_unit_events, join_groups
+from journeylab.shares import bound_shares, compare_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +45,8 @@ def find_drop_offs(
         this one); most losses first;
 
         with `by`: share_lost_elsewhere (all other groups), difference with low and high (95 %, Newcombe), p_adjusted
-        (Agresti-Caffo, Holm over all rows), excess_lost (units lost beyond what the others' share would cost); the
-        largest excess at the lower bound first;
+        (Agresti-Caffo, Holm over all rows but the small), excess_lost (units lost beyond what the others' share would
+        cost); the largest excess at the lower bound first;
 
         with `value`: value_each (what a unit of the group that went on from here brought on average, those who were
         lost later counting 0; where nobody of the group went on, what those of all groups brought), and value_lost
@@ -66,7 +67,7 @@ def find_drop_offs(
     if (steps is None) != (value is None):
         raise RuleError("find_drop_offs: value needs steps=, and steps needs value=: the column and where it is found")
     table = _count_places(funnel)
-    table = _compare_groups(table, by) if by else _share_places(table, funnel)
+    table = _compare_groups(table, by, min_n) if by else _share_places(table, funnel)
     size, weight = ("excess_lost", table["low"] * table["n"]) if by else ("n_lost", table["n_lost"])
     if steps is not None and value is not None:
         table = _add_value(table, funnel, steps, value)
@@ -100,48 +101,20 @@ def _count_places(funnel: Funnel) -> pd.DataFrame:
 
 
 def _share_places(places: pd.DataFrame, funnel: Funnel) -> pd.DataFrame:
-    places["low"], places["high"] = bound_shares(places["n_lost"], places["n"])
+    _, places["low"], places["high"] = bound_shares(places["n_lost"], places["n"])
     lost = places["n_lost"].sum()
     places["share_of_losses"] = places["n_lost"] / lost if lost else _NAN
     return places[[*_PLACE_COLUMNS, "low", "high", "share_of_losses", "median_time_s"]]
 
 
-def bound_shares(part: pd.Series, whole: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Wilson bounds (95 %) of shares; missing where there is nobody."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(part.astype(float), whole.astype(float).where(whole > 0), method="wilson")
-    return low, high
-
-
-def _compare_groups(places: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
-    import pandas as pd
-    from statsmodels.stats.multitest import multipletests
-
+def _compare_groups(places: pd.DataFrame, by: tuple[str, ...], min_n: int) -> pd.DataFrame:
     whole = places.groupby("step")[["n", "n_lost"]].transform("sum")
-    compared = [
-        _compare_loss(lost, n, lost_all - lost, n_all - n)
-        for lost, n, lost_all, n_all in zip(places["n_lost"], places["n"], whole["n_lost"], whole["n"], strict=True)
-    ]
-    table = places[[*by, *_PLACE_COLUMNS]].join(pd.DataFrame(compared, columns=_GROUP_COLUMNS, index=places.index))
-    tested = table["p_adjusted"].notna()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p_adjusted"], method="holm")[1]
-    return table
-
-
-def _compare_loss(lost: int, n: int, lost_elsewhere: int, n_elsewhere: int) -> tuple[float, ...]:
-    import numpy as np
-    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
-
-    share, elsewhere = lost / n if n else _NAN, lost_elsewhere / n_elsewhere if n_elsewhere else _NAN
-    low = high = p = _NAN
-    if n and n_elsewhere:
-        low, high = confint_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="newcomb")
-        # It works out an odds ratio too, which nobody asked for and which has no value where a share is 0 or 1.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p = float(test_proportions_2indep(lost, n, lost_elsewhere, n_elsewhere, method="agresti-caffo").pvalue)
-    return elsewhere, share - elsewhere, low, high, p, (share - elsewhere) * n
+    sides = places[["n"]].assign(
+        n_reached=places["n_lost"], n_other=whole["n"] - places["n"], n_reached_other=whole["n_lost"] - places["n_lost"]
+    )
+    tested = compare_shares(sides, min_n).rename(columns={"share_other": "share_lost_elsewhere"})
+    tested["excess_lost"] = tested["difference"] * places["n"]
+    return places[[*by, *_PLACE_COLUMNS]].join(tested[list(_GROUP_COLUMNS)])
 
 
 def _add_value(table: pd.DataFrame, funnel: Funnel, steps: ibis.Table, value: str) -> pd.DataFrame:

@@ -133,19 +133,23 @@ def round_times(seconds: ibis.Value) -> ibis.Value:
     return (seconds // grain) * grain
 
 
-def fold_time(wait_us: ibis.Value, has_ended: ibis.BooleanValue, limit_s: int | None = None) -> ibis.Value:
-    """Round spells to four digits of seconds: finer than any curve is read, and soon counted.
+def fold_time(spells: ibis.Table, limit_s: int | None = None) -> ibis.Table:
+    """Count spells by their time, rounded to four digits of seconds: finer than any curve is read, and soon counted.
 
-    What ended is rounded up (to the limit at most), what still lasts down (but for who was watched up to the limit):
-    whatever share has ended by a time of four digits, that limit or any other, is then read without error.
+    Takes wait_us and ended (0: still waiting), and what else the rows are told apart by; returns duration_s and n
+    instead of wait_us. What ended is rounded up (to the limit at most), what still lasts down (but for who was watched
+    up to the limit): the share that has ended by the limit, or by a time of four digits, is then read without error.
     """
-
-    def grain_of(seconds: ibis.Value) -> ibis.Value:
-        return ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
-
-    up, down = (wait_us + 999_999) // 1_000_000, wait_us // 1_000_000
-    later, sooner = (up + grain_of(up) - 1) // grain_of(up) * grain_of(up), down // grain_of(down) * grain_of(down)
+    has_ended = spells.ended > 0
+    spells = spells.mutate(_s=(spells.wait_us + ibis.ifelse(has_ended, 999_999, 0)) // 1_000_000)
+    # Seconds of up to four digits stay as they are; those of ten and more hardly occur.
+    grain = ibis.cases(*((spells["_s"] < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
+    spells = spells.mutate(_grain=grain)
+    up = ibis.ifelse(spells.ended > 0, spells["_grain"] - 1, 0)
+    spells = spells.mutate(duration_s=(spells["_s"] + up) // spells["_grain"] * spells["_grain"])
     if limit_s is not None:
-        later = ibis.least(later, limit_s)
-        sooner = ibis.ifelse(wait_us >= limit_s * 1_000_000, limit_s, sooner)
-    return ibis.ifelse(has_ended, later, sooner)
+        is_whole = (spells.ended > 0) & (spells.duration_s > limit_s)
+        is_whole = is_whole | ((spells.ended == 0) & (spells.wait_us >= limit_s * 1_000_000))
+        spells = spells.mutate(duration_s=ibis.ifelse(is_whole, limit_s, spells.duration_s))
+    keys = [name for name in spells.columns if name not in ("wait_us", "_s", "_grain")]
+    return spells.group_by(keys).agg(n=spells.count())

@@ -10,8 +10,8 @@ import ibis
 from journeylab.engine import median, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_duration, format_interval, format_points, format_share
-from journeylab.funnel import Funnel, find_unit_events
-from journeylab.leaving import list_keys, mark_steps
+from journeylab.funnel import Funnel, find_unit_events, mark_steps
+from journeylab.leaving import list_keys
 from journeylab.rules import parse_duration
 
 if TYPE_CHECKING:

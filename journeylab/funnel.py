@@ -15,6 +15,7 @@ from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
+from journeylab.shares import bound_shares
 from journeylab.walks import add_optional, choose_walks, find_walks, held_columns, judge_walks
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Funnel:
         customer_id (who started), [group; group_1, … of several columns], reached (the furthest required step),
         reached_position (of that step's event among the unit's), is_open, is_mature, lost_time (when its time was over;
         null for who finished or is open), time_1, time_2, … (null where not reached).
+    events
+        Which of the names in the rules are events of this log; the others are stages.
     """
 
     rules: FunnelRules
@@ -59,6 +62,7 @@ class Funnel:
     labels: tuple[str, ...]
     table: pd.DataFrame
     units: ibis.Table
+    events: frozenset[str]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the funnel on a matplotlib axes."""
@@ -129,7 +133,7 @@ def build_funnel(
         # The unit is the customer: stored once.
         units = units.mutate(customer_id=units.unit).relocate("customer_id", before="reached")
     units = _keep_largest(units, len(columns), top)
-    return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units)
+    return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units, events)
 
 
 def find_unit_events(steps: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
@@ -190,10 +194,10 @@ def _columns_of(step: Step) -> list[str]:
     return find_columns(step.where, f'step "{step.label}"') if step.where else []
 
 
-def _find_events(steps: ibis.Table, rules: FunnelRules) -> set[str]:
+def _find_events(steps: ibis.Table, rules: FunnelRules) -> frozenset[str]:
     """Which names are events of this log? The rules' other names are stages, or the rules do not fit the log."""
     names = {name: None for step in (*rules.walk_steps, *rules.excluded) for name in step.names}
-    found = set(_distinct(steps.filter(steps.event.isin(list(names))).event))
+    found = frozenset(_distinct(steps.filter(steps.event.isin(list(names))).event))
     if found == set(names):
         return found
     stages = set(_distinct(steps.stage))
@@ -214,24 +218,30 @@ def _distinct(column: ibis.Value) -> list[str]:
     return [str(value) for value in values.dropna()]
 
 
-def _mark(seen: ibis.Table, rules: FunnelRules, events: set[str], by: tuple[str, ...]) -> ibis.Table:
+def _mark(seen: ibis.Table, rules: FunnelRules, events: frozenset[str], by: tuple[str, ...]) -> ibis.Table:
     """Flag the events of each step, and keep no others unless the order is strict."""
-
-    def is_step(step: Step) -> ibis.Value:
-        named = [name for name in step.names if name in events]
-        stages = [name for name in step.names if name not in events]
-        flag = seen.event.isin(named) if named else ibis.literal(False)
-        flag = flag | seen.stage.isin(stages).fill_null(False) if stages else flag
-        return flag & build_condition(step.where, seen, f'step "{step.label}"') if step.where else flag
-
-    flags = {f"_step_{i}": is_step(step) for i, step in enumerate(rules.walk_steps, 1)}
+    flags = {f"_step_{i}": _is_step(seen, step, events) for i, step in enumerate(rules.walk_steps, 1)}
     if rules.excluded:
-        flags["_excluded"] = ibis.or_(*(is_step(step) for step in rules.excluded))
+        flags["_excluded"] = ibis.or_(*(_is_step(seen, step, events) for step in rules.excluded))
     held = dict(zip(held_columns(rules), (seen[name].cast("string") for name in rules.hold_constant), strict=True))
     groups = {f"_by_{i}": seen[name].cast("string") for i, name in enumerate(by, 1)}
     owner = {} if UNIT_COLUMN[rules.unit] == "customer_id" else {"customer_id": seen.customer_id}
     marked = seen.select("_unit", "rank", "position", time="timestamp", **owner, **flags, **held, **groups)
     return marked if rules.order == "strict" else marked.filter(ibis.or_(*(marked[name] for name in flags)))
+
+
+def _is_step(seen: ibis.Table, step: Step, events: frozenset[str]) -> ibis.BooleanValue:
+    named = [name for name in step.names if name in events]
+    stages = [name for name in step.names if name not in events]
+    flag = seen.event.isin(named) if named else ibis.literal(False)
+    flag = flag | seen.stage.isin(stages).fill_null(False) if stages else flag
+    return flag & build_condition(step.where, seen, f'step "{step.label}"') if step.where else flag
+
+
+def mark_steps(seen: ibis.Table, funnel: Funnel) -> dict[int, ibis.BooleanValue]:
+    """Which events can be step 1, 2, …? With order "any" a step of the answer is any of the rules' steps."""
+    flags = {i: _is_step(seen, step, funnel.events) for i, step in enumerate(funnel.rules.walk_steps, 1)}
+    return dict.fromkeys(flags, ibis.or_(*flags.values())) if funnel.rules.order == "any" else flags
 
 
 def _describe_units(
@@ -390,9 +400,8 @@ def count_spells(
         other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
     arrived_us = units[f"time_{step}"].delta(units.time_1, unit="microsecond")
     ended = ibis.ifelse(has_reached, ibis.literal(1, "int8"), other)
-    wait_us = ibis.ifelse(has_reached, arrived_us, until_us)
-    spells = units.select(*keys, duration_s=fold_time(wait_us, ended > 0, rules.horizon_s), ended=ended)
-    table: pd.DataFrame = spells.group_by(*keys, "duration_s", "ended").agg(n=spells.count()).execute()
+    spells = units.select(*keys, wait_us=ibis.ifelse(has_reached, arrived_us, until_us), ended=ended)
+    table: pd.DataFrame = fold_time(spells, rules.horizon_s).execute()
     return table
 
 
@@ -417,20 +426,13 @@ def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], e
 
 
 def _add_shares(table: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
-    from statsmodels.stats.proportion import proportion_confint
-
-    def share(part: str, whole: str) -> pd.Series:
-        return table[part] / table[whole].where(table[whole] > 0)
-
-    def interval(part: str, whole: str) -> tuple[pd.Series, pd.Series]:
-        low, high = proportion_confint(table[part], table[whole].where(table[whole] > 0), method="wilson")
-        return low, high
-
-    table["share_of_start"] = share("n", "_start")
-    table["share_of_previous"] = share("n", "_previous")
-    table["low"], table["high"] = interval("n", "_start")
-    table["conversion_mature"] = share("_n_mature_reached", "n_mature")
-    table["mature_low"], table["mature_high"] = interval("_n_mature_reached", "n_mature")
+    table["share_of_previous"] = bound_shares(table["n"], table["_previous"])[0]
+    for names, part, whole in (
+        (("share_of_start", "low", "high"), "n", "_start"),
+        (("conversion_mature", "mature_low", "mature_high"), "_n_mature_reached", "n_mature"),
+    ):
+        for name, column in zip(names, bound_shares(table[part], table[whole]), strict=True):
+            table[name] = column
     return table[[*by, *_TABLE_COLUMNS]].reset_index(drop=True)
 
 

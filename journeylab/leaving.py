@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import ibis
 
-from journeylab.conditions import build_condition
-from journeylab.drop_off import bound_shares
 from journeylab.engine import median
-from journeylab.funnel import Funnel, find_unit_events
+from journeylab.funnel import Funnel, find_unit_events, mark_steps
 from journeylab.rules import parse_duration
+from journeylab.shares import bound_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,21 +31,6 @@ _DWELL_COLUMNS = (
 def list_keys(funnel: Funnel) -> list[str]:
     """Which columns tell the funnel's units apart?"""
     return [name for name in ("unit", "attempt") if name in funnel.units.columns]
-
-
-def mark_steps(seen: ibis.Table, funnel: Funnel) -> dict[int, ibis.BooleanValue]:
-    """Which events are step 1, 2, …? With order "any" a step of the answer is any of the rules' steps."""
-    asked = funnel.rules.walk_steps
-    names = sorted({name for step in asked for name in step.names})
-    # A name that no event has is a stage.
-    events = set(seen.filter(seen.event.isin(names)).select("event").distinct().execute()["event"])
-    flags = {}
-    for i, step in enumerate(asked, 1):
-        stages = [name for name in step.names if name not in events]
-        flag = seen.event.isin([name for name in step.names if name in events])
-        flag = flag | seen.stage.isin(stages).fill_null(False) if stages else flag
-        flags[i] = flag & build_condition(step.where, seen, f'step "{step.label}"') if step.where else flag
-    return dict.fromkeys(flags, ibis.or_(*flags.values())) if funnel.rules.order == "any" else flags
 
 
 def _find_lost(steps: ibis.Table, funnel: Funnel) -> tuple[ibis.Table, ibis.Table]:
@@ -91,7 +75,7 @@ def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     table["label"] = [funnel.labels[step - 1] for step in table["step"]]
     whole = table.groupby("step")["n"].transform("sum")
     table["share"] = table["n"] / whole
-    table["low"], table["high"] = bound_shares(table["n"], whole)
+    _, table["low"], table["high"] = bound_shares(table["n"], whole)
     table["next_event"] = table["next_event"].astype(object).where(table["next_event"].notna(), None)
     table["median_time_s"] = pd.to_numeric(table["median_time_s"]).astype(float)
     table["_name"] = table["next_event"].fillna("")
@@ -157,7 +141,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
     found["median_back_s"] = pd.to_numeric(found["median_back_s"]).astype(float)
     back = found["n_converted_later"] + found["n_returned"]
     found["share_back"] = back / found["n_lost"].where(found["n_lost"] > 0)
-    found["low"], found["high"] = bound_shares(back, found["n_lost"])
+    _, found["low"], found["high"] = bound_shares(back, found["n_lost"])
     found.insert(0, "label", [funnel.labels[step - 1] for step in found.index])
     table: pd.DataFrame = found.rename_axis("step").reset_index()
     return table[list(_RETURN_COLUMNS)]
@@ -225,7 +209,7 @@ def measure_dwell(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
         found[name] = pd.to_numeric(found[name]).astype(float)
     found["share_stuck"] = found["n_stuck"] / found["n"].where(found["n"] > 0)
     found["share_stuck_next"] = found["n_stuck_next"] / found["n_stuck_known"].where(found["n_stuck_known"] > 0)
-    found["low"], found["high"] = bound_shares(found["n_stuck_next"], found["n_stuck_known"])
+    _, found["low"], found["high"] = bound_shares(found["n_stuck_next"], found["n_stuck_known"])
     found.insert(0, "label", [funnel.labels[step - 1] for step in found.index])
     table: pd.DataFrame = found.rename_axis("step").reset_index()
     return table[list(_DWELL_COLUMNS)]

@@ -413,7 +413,7 @@ def test_drop_offs_against_statsmodels(con: ibis.BaseBackend) -> None:
         *("channel", "step", "label", "next_label", "n", "n_lost", "share_lost", "share_lost_elsewhere", "difference"),
         *("low", "high", "p_adjusted", "excess_lost", "is_small"),
     ]
-    expected = {}
+    expected: dict[tuple[str, int], list[float]] = {}
     for channel, reached in sizes.items():
         for step in (1, 2):
             n, lost = reached[step - 1], reached[step - 1] - reached[step]
@@ -423,9 +423,11 @@ def test_drop_offs_against_statsmodels(con: ibis.BaseBackend) -> None:
             p = proportion.test_proportions_2indep(lost, n, lost_else, n_else, method="agresti-caffo").pvalue
             difference = lost / n - lost_else / n_else
             expected[channel, step] = [n, lost, lost / n, lost_else / n_else, difference, low, high, p, difference * n]
-    adjusted = multipletests([row[7] for row in expected.values()], method="holm")[1]
-    for row, p in zip(expected.values(), adjusted, strict=True):
+    tested = [row for row in expected.values() if row[0] >= 30]
+    for row, p in zip(tested, multipletests([row[7] for row in tested], method="holm")[1], strict=True):
         row[7] = p
+    for row in expected.values():
+        row[7] = row[7] if row in tested else np.nan
     for row in found.itertuples():
         assert (row.label, row.next_label) == (("a", "b") if row.step == 1 else ("b", "c"))
         np.testing.assert_allclose(np.array(row[5:14], dtype=float), expected[row.channel, row.step], rtol=1e-12)

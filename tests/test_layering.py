@@ -16,11 +16,12 @@ PACKAGE = Path(journeylab.__file__).parent
 
 # A module imports only from those before it. A new one must be given its place here.
 ORDER = (
-    *("errors", "formats", "resources", "engine", "schema", "rules", "sources"),
+    *("errors", "formats", "shares", "resources", "engine", "schema", "rules", "sources"),
     *(
         "journeys",
         "survival",
         "retention",
+        "lifecycle",
         "conditions",
         "funnel_rules",
         "walks",

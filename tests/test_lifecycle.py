@@ -296,7 +296,7 @@ def test_repeats_by_hand(con: ibis.BaseBackend) -> None:
 
 
 def test_a_window_is_exact_and_waits_have_four_digits(con: ibis.BaseBackend) -> None:
-    """14 days are 1,209,600 s, rounded to 1,209,000 s. So is a wait of a second more, which is too long all the same."""
+    """14 days are 1,209,600 s, rounded 1,209,000 s. So is a wait of a second more, which is too long all the same."""
     instants = ("2026-03-01", "2026-03-15 00:00:01", "2026-03-16 10:17:37")
     steps = make_steps(log_of(("anna", instants)), con=con)
     table = count_repeats(steps, event="a", within="14D", as_of="2026-05-01", min_n=1)
