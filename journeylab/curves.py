@@ -131,11 +131,11 @@ def draw_retention(retention: Retention) -> Picture:
     grid = cells.pivot(index="_row", columns="period", values="share")
     grid = grid.loc[list(dict.fromkeys(cells["_row"]))]
     unit = {"D": "day", "W": "week", "M": "month"}[retention.period]
-    title = f"Retention: came back in the {unit} after the start"
+    title = f"Retention by {unit} after the start"
     last = retention.overall.groupby("period")[["n_back", "n"]].sum()
     spoken = (f"{unit} {period} {format_share(row.n_back / row.n)}" for period, row in last.iterrows() if row.n)
     note = "The pooled row sums customers, not shares; a cell is empty too while its period is not over for all."
-    return draw_heat_table(grid, title=title, corner="cohort", alt=f"{title}. Pooled: {', '.join(spoken)}.", note=note)
+    return draw_heat_table(grid, title=title, corner="started", alt=f"{title}. Pooled: {', '.join(spoken)}.", note=note)
 
 
 def _split(curve: pd.DataFrame, own: tuple[str, ...]) -> dict[str, pd.DataFrame]:

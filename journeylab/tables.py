@@ -32,7 +32,11 @@ _HEADS = {
     "n_lost": "stopped here",
     "n_open": "still on the way",
     "n_mature": "mature starts",
-    "conversion_mature": "conversion, mature",
+    "conversion_naive": "naive",
+    "conversion_mature": "mature",
+    "conversion_censored": "censored",
+    "n_start": "started",
+    "is_immature": "not over yet",
     "p_adjusted": "p, adjusted",
     "is_small": "small group",
 }

@@ -48,7 +48,7 @@ class TestShowTable:
                 "stopped here",
                 "still on the way",
                 "mature starts",
-                "conversion, mature",
+                "mature",
                 "95 % interval",
                 "median time",
             ],
