@@ -55,6 +55,11 @@ class Retention:
     table: pd.DataFrame
     overall: pd.DataFrame
 
+    def _repr_html_(self) -> str:
+        from journeylab.curves import draw_retention
+
+        return draw_retention(self)._repr_html_()
+
 
 def count_retention(
     steps: ibis.Table,

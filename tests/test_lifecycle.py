@@ -110,15 +110,15 @@ def test_lifecycle_by_hand(con: ibis.BaseBackend) -> None:
     rows = log_of(
         ("anna", ("2026-03-02", "2026-03-09", "2026-03-30")),
         ("bert", ("2026-03-15 23:59:59",)),
-        ("cleo", ("2026-04-06",)),
+        ("cleo", ("2026-03-23", "2026-04-06")),
     )
     found = count_lifecycle(make_steps(rows, con=con))
     assert found["period_start"].dt.strftime("%m-%d").tolist() == ["03-02", "03-09", "03-16", "03-23", "03-30", "04-06"]
-    assert found["n_active"].tolist() == [1, 2, 0, 0, 1, 1]
-    assert found["n_new"].tolist() == [1, 1, 0, 0, 0, 1]
+    assert found["n_active"].tolist() == [1, 2, 0, 1, 1, 1]
+    assert found["n_new"].tolist() == [1, 1, 0, 1, 0, 0]
     assert found["n_returning"].tolist() == [0, 1, 0, 0, 0, 0]
-    assert found["n_resurrected"].tolist() == [0, 0, 0, 0, 1, 0]
-    assert found["n_dormant"].tolist() == [0, 0, 2, 0, 0, pd.NA]
+    assert found["n_resurrected"].tolist() == [0, 0, 0, 0, 1, 1]
+    assert found["n_dormant"].tolist() == [0, 0, 2, 0, 1, pd.NA]
     assert found["is_immature"].tolist() == [False] * 5 + [True]
 
 

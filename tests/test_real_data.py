@@ -45,9 +45,11 @@ def test_shop_events_and_customers(shop_events: ibis.Table) -> None:
 def test_shop_funnel_and_sessions(shop_events: ibis.Table) -> None:
     steps = jl.build_steps(shop_events)
     assert steps.session_id.nunique().execute() == 6_454
-    table = jl.build_funnel(steps, jl.FunnelRules(["catalog", "cart", "payment_done"], unit="customer")).table
-    assert table["n"].tolist() == [3_611, 1_924, 653]
-    assert table["n"].iloc[0] == table["n"].iloc[-1] + table["n_lost"].sum() + table["n_open"].sum()
+    path = ["catalog", "cart", "payment_done"]
+    for rules in (jl.FunnelRules(path), jl.FunnelRules.like("retentioneering", path)):
+        table = jl.build_funnel(steps, rules).table
+        assert table["n"].tolist() == [3_611, 1_924, 653]
+        assert table["n"].iloc[0] == table["n"].iloc[-1] + table["n_lost"].sum() + table["n_open"].sum()
 
 
 def test_shop_durations(shop_events: ibis.Table) -> None:
@@ -80,6 +82,36 @@ def test_permits(case_is: str) -> None:
     assert len(variants) == 116
     assert variants["n_journeys"].head(5).tolist() == [713, 123, 116, 115, 75]
     assert variants["n_journeys"].sum() == 1_434
+
+
+@pytest.mark.parametrize("within", [None, "30D"])
+def test_permit_funnel(within: str | None) -> None:
+    """From the receipt to the end of a permit, by the channel that the request came through, against a plain walk."""
+    path = [
+        "Confirmation of receipt",
+        "T04 Determine confirmation of receipt",
+        "T10 Determine necessity to stop indication",
+    ]
+    raw = pd.read_csv(DATA / "receipt" / "receipt.csv", dtype=str)
+    raw["time"] = pd.to_datetime(raw["time:timestamp"], utc=True, format="ISO8601").dt.tz_localize(None)
+    end, limit = raw["time"].max(), pd.Timedelta(within or "9999D")
+    expected = {}
+    for case, rows in raw.groupby("case:concept:name"):
+        reached: list[pd.Timestamp] = []
+        for name, time in rows.sort_values("time", kind="stable")[["concept:name", "time"]].itertuples(index=False):
+            if len(reached) < 3 and name == path[len(reached)] and (not reached or time - reached[0] <= limit):
+                reached.append(time)
+        if reached:
+            is_over = end - reached[0] >= limit if within else end - rows["time"].max() > pd.Timedelta("30D")
+            expected[case] = (len(reached), len(reached) < 3 and not is_over)
+    names = {"customer_id": "case:concept:name", "event": "concept:name", "timestamp": "time:timestamp"}
+    events = jl.read_events(raw.drop(columns="time"), **names, columns={"channel": "case:channel"}, con=jl.connect())
+    funnel = jl.build_funnel(jl.build_steps(events, ONE_EACH), jl.FunnelRules(path, within=within), by="channel")
+    found = funnel.units.select("unit", "reached", "is_open").execute()
+    assert dict(zip(found["unit"], zip(found["reached"], found["is_open"], strict=True), strict=True)) == expected
+    totals = funnel.table.groupby("step")[["n", "n_lost", "n_open"]].sum()
+    assert totals["n"].iloc[0] == len(expected) == 1_434
+    assert totals["n"].iloc[0] == totals["n"].iloc[-1] + totals["n_lost"].sum() + totals["n_open"].sum()
 
 
 def test_clothes_shop_without_a_clock() -> None:
