@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import ibis
+import ibis.expr.datatypes as dt
 
 from journeylab.errors import RuleError, nearest
 
@@ -23,7 +24,12 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda column, values: column.isin(values),
     ast.NotIn: lambda column, values: column.notin(values),
 }
-_HELP = 'write comparisons of a column with a value, such as value > 100 and plan in ("pro", "team")'
+_HELP = (
+    'write comparisons of a column with a value, such as value > 100 and plan in ("pro", "team"); '
+    "a column whose name is not one word, or a word of Python, stands between backticks"
+)
+# A text in quotes, in which a backtick is just a letter; or a name between backticks.
+_TEXT_OR_NAME = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|`([^`]+)`""")
 
 
 def check_condition(text: str, where: str) -> None:
@@ -49,17 +55,18 @@ def build_condition(text: str, table: ibis.Table, where: str) -> ibis.BooleanVal
     def compare(name: str, how: type[ast.cmpop], value: Any) -> Any:  # Any: a literal of the condition's
         if name not in table.columns:
             raise RuleError(f'{where}: no column "{name}" in the condition {text!r}.{nearest(name, table.columns)}')
-        column = table[name]
+        column, kind = table[name], table[name].type()
+        members = value if isinstance(value, tuple) else (value,)
         try:
-            if column.type().is_timestamp():
-                value = [_as_time(v) for v in value] if isinstance(value, tuple) else _as_time(value)
-            met = _COMPARE[how](column, list(value) if isinstance(value, tuple) else value)
-            # Ibis sees some mismatches only when it compiles.
-            if _is_number(value) != column.type().is_numeric() and not column.type().is_boolean():
+            if kind.is_timestamp():
+                members = tuple(datetime.fromisoformat(member) for member in members)
+            # Ibis sees some mismatches only when the query runs.
+            elif not all(_fits(member, kind) for member in members):
                 raise TypeError
+            met = _COMPARE[how](column, list(members) if isinstance(value, tuple) else members[0])
         except (TypeError, ValueError) as error:
             raise RuleError(
-                f'{where}: "{name}" holds {column.type()}, which cannot be compared with {value!r} in {text!r}'
+                f'{where}: "{name}" holds {kind}, which cannot be compared with {value!r} in {text!r}'
             ) from error
         return met.fill_null(False)
 
@@ -71,13 +78,12 @@ def build_condition(text: str, table: ibis.Table, where: str) -> ibis.BooleanVal
     return _walk(_parse(text, where), text, where, compare=compare, combine=combine)
 
 
-def _is_number(value: Any) -> bool:
-    first = value[0] if isinstance(value, list | tuple) and value else value
-    return isinstance(first, int | float) and not isinstance(first, bool)
-
-
-def _as_time(value: Any) -> datetime:
-    return datetime.fromisoformat(value)
+def _fits(value: Any, kind: dt.DataType) -> bool:
+    if kind.is_boolean():
+        return isinstance(value, bool)
+    if kind.is_numeric():
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str)
 
 
 def _parse(text: str, where: str) -> ast.expr:
@@ -85,13 +91,19 @@ def _parse(text: str, where: str) -> ast.expr:
     quoted: list[str] = []
 
     def hide(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
         quoted.append(match[1])
         return f"_quoted_{len(quoted) - 1}"
 
+    if not isinstance(text, str):
+        raise RuleError(f"{where}: a condition is text; found {text!r}; {_HELP}")
     try:
-        tree = ast.parse(re.sub(r"`([^`]+)`", hide, text).strip(), mode="eval").body
-    except SyntaxError as error:
-        raise RuleError(f"{where}: the condition {text!r} cannot be read: {error.msg}; {_HELP}") from None
+        tree = ast.parse(_TEXT_OR_NAME.sub(hide, text).strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise RuleError(f"{where}: the condition {text!r} cannot be read: {error}; {_HELP}") from None
+    except (RecursionError, MemoryError):
+        raise RuleError(f"{where}: the condition {text[:40]!r} … is nested too deeply; {_HELP}") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and (match := re.fullmatch(r"_quoted_(\d+)", node.id)):
             node.id = quoted[int(match[1])]
@@ -109,11 +121,14 @@ def _walk(node: ast.expr, text: str, where: str, *, compare: Callable[..., Any],
     if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
         try:
             value = ast.literal_eval(node.comparators[0])
-        except ValueError:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             value = None
         is_many = isinstance(node.ops[0], ast.In | ast.NotIn)
         if isinstance(value, list):
             value = tuple(value)
+        elif is_many and isinstance(value, str | int | float):
+            # ("pro") is no tuple to Python, and one to everybody else.
+            value = (value,)
         if type(node.ops[0]) in _COMPARE and value is not None and isinstance(value, tuple) == is_many:
             return compare(node.left.id, type(node.ops[0]), value)
     raise RuleError(f"{where}: the condition {text!r} is not understood at {ast.unparse(node)!r}; {_HELP}")

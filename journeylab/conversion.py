@@ -83,7 +83,7 @@ def estimate_conversion(funnel: Funnel, *, step: int | None = None, at: Sequence
     The censored share uses everyone for as long as they were watched. It takes late starts to convert like early ones;
     `count_cohorts` shows whether they do. Without a window a unit counts as lost by its silence up to `as_of`: who
     would have come back later is lost in it, and the share that much too low. Times are rounded to four digits
-    (`fold_time`): a horizon that has more is read that much too early.
+    (`round_wait`): a horizon that has more is read that much too early.
     """
     import pandas as pd
 
@@ -344,7 +344,7 @@ def _longest(spells: pd.DataFrame) -> int:
 
 def _estimate_at(spells: pd.DataFrame, time_s: int, limit_s: int | None) -> dict[str, float]:
     if time_s != limit_s:
-        # Spells have four digits, but for the window itself.
+        # Waits have four digits, but for the window itself.
         time_s -= time_s % 10 ** max(len(str(time_s)) - 4, 0)
     found = estimate_incidence(spells, at=[time_s])[["share", "low", "high", "n_at_risk"]]
     names = ("conversion_censored", "censored_low", "censored_high", "n_at_risk")

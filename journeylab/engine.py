@@ -115,41 +115,14 @@ def median(column: ibis.Value, con: ibis.BaseBackend) -> ibis.Value:
     return column.approx_median() if con.name == "bigquery" else column.median()
 
 
-def round_time(seconds: int) -> int:
-    """Round down to four digits: finer than any curve is read, and soon counted.
+def round_wait(wait_us: ibis.Value, limit_s: int | None = None) -> ibis.Value:
+    """Round waits up to four digits of seconds, to the limit at most: finer than any curve is read, and soon counted.
 
-    Examples
-    --------
-    >>> round_time(707), round_time(123_456)
-    (707, 123400)
+    What ended and what still lasts are rounded alike, so that neither overtakes the other. The share that has ended by
+    the limit, or by a time of four digits, is then read without error.
     """
-    grain: int = 10 ** max(len(str(seconds)) - 4, 0)
-    return seconds // grain * grain
-
-
-def round_times(seconds: ibis.Value) -> ibis.Value:
-    """The same of a column."""
-    grain = ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
-    return (seconds // grain) * grain
-
-
-def fold_time(spells: ibis.Table, limit_s: int | None = None) -> ibis.Table:
-    """Count spells by their time, rounded to four digits of seconds: finer than any curve is read, and soon counted.
-
-    Takes wait_us and ended (0: still waiting), and what else the rows are told apart by; returns duration_s and n
-    instead of wait_us. What ended is rounded up (to the limit at most), what still lasts down (but for who was watched
-    up to the limit): the share that has ended by the limit, or by a time of four digits, is then read without error.
-    """
-    has_ended = spells.ended > 0
-    spells = spells.mutate(_s=(spells.wait_us + ibis.ifelse(has_ended, 999_999, 0)) // 1_000_000)
-    # Seconds of up to four digits stay as they are; those of ten and more hardly occur.
-    grain = ibis.cases(*((spells["_s"] < 10**digits, 10 ** (digits - 4)) for digits in range(4, 10)), else_=10**6)
-    spells = spells.mutate(_grain=grain)
-    up = ibis.ifelse(spells.ended > 0, spells["_grain"] - 1, 0)
-    spells = spells.mutate(duration_s=(spells["_s"] + up) // spells["_grain"] * spells["_grain"])
-    if limit_s is not None:
-        is_whole = (spells.ended > 0) & (spells.duration_s > limit_s)
-        is_whole = is_whole | ((spells.ended == 0) & (spells.wait_us >= limit_s * 1_000_000))
-        spells = spells.mutate(duration_s=ibis.ifelse(is_whole, limit_s, spells.duration_s))
-    keys = [name for name in spells.columns if name not in ("wait_us", "_s", "_grain")]
-    return spells.group_by(keys).agg(n=spells.count())
+    seconds = (wait_us + 999_999) // 1_000_000
+    # Longer than three years of seconds hardly occurs.
+    grain = ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 9)), else_=10**5)
+    rounded = (seconds + grain - 1) // grain * grain
+    return rounded if limit_s is None else ibis.ifelse(rounded > limit_s, limit_s, rounded)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import ibis
 
 from journeylab.conditions import build_condition, find_columns
-from journeylab.engine import fold_time, median, store
+from journeylab.engine import median, round_wait, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
@@ -171,10 +171,9 @@ def _check_columns(
         for name in names:
             if name not in steps.columns:
                 shown = ", ".join(name for name in steps.columns if not name.startswith("_"))
-                raise RuleError(
-                    f'build_funnel: {where} needs a column "{name}".{nearest(name, steps.columns)} '
-                    f"The columns are {shown}"
-                )
+                # A journey is no account, however alike the names are.
+                hint = "" if where == 'unit="account"' else nearest(name, steps.columns)
+                raise RuleError(f'build_funnel: {where} needs a column "{name}".{hint} The columns are {shown}')
     taken = [name for name in by if name in _TABLE_COLUMNS]
     if taken:
         raise RuleError(
@@ -384,7 +383,7 @@ def count_spells(
     Returns
     -------
     pandas.DataFrame
-        One row per distinct spell: [keys], duration_s (from the start, as `fold_time` has it), ended (1 the step, 2
+        One row per distinct spell: [keys], duration_s (from the start, as `round_wait` has it), ended (1 the step, 2
         lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is over: until
         when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to that time,
         whatever else happens to them.
@@ -400,8 +399,9 @@ def count_spells(
         other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
     arrived_us = units[f"time_{step}"].delta(units.time_1, unit="microsecond")
     ended = ibis.ifelse(has_reached, ibis.literal(1, "int8"), other)
-    spells = units.select(*keys, wait_us=ibis.ifelse(has_reached, arrived_us, until_us), ended=ended)
-    table: pd.DataFrame = fold_time(spells, rules.horizon_s).execute()
+    wait_us = ibis.ifelse(has_reached, arrived_us, until_us)
+    spells = units.select(*keys, duration_s=round_wait(wait_us, rules.horizon_s), ended=ended)
+    table: pd.DataFrame = spells.group_by(*keys, "duration_s", "ended").agg(n=spells.count()).execute()
     return table
 
 

@@ -49,7 +49,8 @@ class Step:
     where: str | None = None
 
     def __post_init__(self) -> None:
-        names = (self.event,) if isinstance(self.event, str) else tuple(self.event)
+        names = (self.event,) if not isinstance(self.event, Sequence) or isinstance(self.event, str) else self.event
+        names = tuple(names)
         if not names or not all(isinstance(name, str) and name for name in names):
             raise RuleError(f"FunnelRules: a step is an event, a stage or several of them; found {self.event!r}")
         object.__setattr__(self, "event", names[0] if len(names) == 1 else names)
@@ -159,7 +160,7 @@ class FunnelRules:
             object.__setattr__(self, name, tuple(step if step.where else step.event for step in read))
         for name in ("optional", "hold_constant"):
             given = getattr(self, name)
-            names = (given,) if isinstance(given, str) else tuple(given)
+            names = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
             if not all(isinstance(part, str) and part for part in names):
                 raise RuleError(f"FunnelRules: {name} must be names; found {given!r}")
             object.__setattr__(self, name, names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ibis
 
-from journeylab.engine import round_time, round_times
+from journeylab.engine import round_wait
 from journeylab.errors import RuleError
 from journeylab.journeys import end_of_observation
 from journeylab.retention import (
@@ -285,14 +285,13 @@ def _as_spell(wait_us: ibis.Value, has_ended: ibis.Value, within_s: int | None) 
         is_over = wait_us > within_s * 1_000_000
         # Not `least`: of a null and a number it gives the null in BigQuery, the number elsewhere.
         wait_us, has_ended = ibis.ifelse(is_over, within_s * 1_000_000, wait_us), has_ended & ~is_over
-    return {"duration_s": round_times(wait_us // 1_000_000), "ended": has_ended.cast("int8")}
+    return {"duration_s": round_wait(wait_us, within_s), "ended": has_ended.cast("int8")}
 
 
 def _estimate_share(spells: pd.DataFrame, within_s: int | None) -> tuple[float, float, float, float]:
     """The share that came by the horizon, its bounds, and the horizon in seconds (the window or the longest wait)."""
     from journeylab.survival import estimate_incidence
 
-    # Waits are rounded: so must the time be at which they are read.
-    time_s = spells["duration_s"].max() if within_s is None else round_time(within_s)
+    time_s = spells["duration_s"].max() if within_s is None else within_s
     share, low, high = estimate_incidence(spells, at=[time_s])[["share", "low", "high"]].to_numpy()[0]
     return float(share), float(low), float(high), float(within_s or time_s)

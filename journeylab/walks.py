@@ -293,7 +293,7 @@ def choose_walks(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
         bad_rank = ibis.ifelse(walks.is_excluded, walks.stop_rank, None)
         walks = walks.mutate(
             _choice=ibis.row_number().over(ibis.window(group_by="_unit", order_by=order)),
-            _bad_rank=bad_rank.min().over(in_unit),
+            _unit_bad_rank=bad_rank.min().over(in_unit),
             _is_open=walks.is_open.any().over(in_unit),
             _lost_time=walks.lost_time.max().over(in_unit),
         )
@@ -304,7 +304,7 @@ def choose_walks(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
             is_open=walks["_is_open"] & is_unfinished,
             lost_time=ibis.ifelse(is_unfinished & ~walks["_is_open"], walks["_lost_time"], None),
             is_excluded=(
-                walks["_bad_rank"].notnull() & (is_unfinished | (walks["_bad_rank"] < walks.end_rank))
+                walks["_unit_bad_rank"].notnull() & (is_unfinished | (walks["_unit_bad_rank"] < walks.end_rank))
             ).fill_null(False),
         )
     return walks.filter(~walks.is_excluded) if drops else walks

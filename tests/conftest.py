@@ -242,6 +242,14 @@ def stage_by_hand(event: str, rules: jl.JourneyRules) -> str | None:
     return None
 
 
+def round_by_hand(wait: timedelta, limit_s: int | None = None) -> int:
+    """Seconds, rounded up, of which four digits are kept, again rounded up: 123,456 s are 123,500 s."""
+    seconds = -(-wait // timedelta(seconds=1))
+    grain = 10 ** max(len(str(seconds)) - 4, 0)
+    rounded = -(-seconds // grain) * grain
+    return rounded if limit_s is None else min(rounded, limit_s)
+
+
 def is_goal(row: Row, rules: jl.JourneyRules) -> bool:
     if rules.goal is None:
         return False

@@ -25,6 +25,7 @@ from conftest import (
     group_rows,
     make_steps,
     random_logs,
+    round_by_hand,
     six_customers,
 )
 from hypothesis import given
@@ -68,25 +69,14 @@ COHORT_COLUMNS = (
 # One unit after the other. The units themselves are checked in test_funnel.py.
 
 
-def fold(span: timedelta, ended: int, limit_s: int | None) -> int:
-    """Four digits of seconds: what ended up, what still waits down, and neither across the limit."""
-    us = span // timedelta(microseconds=1)
-    seconds = -(-us // 1_000_000) if ended else us // 1_000_000
-    grain = 10 ** max(len(str(seconds)) - 4, 0)
-    folded = -(-seconds // grain) * grain if ended else seconds // grain * grain
-    if limit_s is None:
-        return folded
-    return min(folded, limit_s) if ended or us < limit_s * 1_000_000 else limit_s
-
-
 def spell_by_hand(unit: Row, funnel: Funnel, step: int) -> tuple[int, int]:
     start, watched, limit_s = unit["time_1"], funnel.as_of - unit["time_1"], funnel.rules.horizon_s
     if unit[f"time_{step}"] is not None:
-        return fold(unit[f"time_{step}"] - start, 1, limit_s), 1
+        return round_by_hand(unit[f"time_{step}"] - start, limit_s), 1
     if limit_s is not None:
-        return fold(min(watched, timedelta(seconds=limit_s)), 0, limit_s), 0
+        return round_by_hand(min(watched, timedelta(seconds=limit_s)), limit_s), 0
     over = unit["lost_time"] or unit[f"time_{len(funnel.labels)}"]
-    return (fold(watched, 0, None), 0) if over is None else (fold(over - start, 2, None), 2)
+    return (round_by_hand(watched), 0) if over is None else (round_by_hand(over - start), 2)
 
 
 def spells_by_hand(units: list[Row], funnel: Funnel, step: int) -> pd.DataFrame:
@@ -113,7 +103,8 @@ def conversion_by_hand(units: list[Row], funnel: Funnel, step: int, horizon_s: i
         converted += [unit] if in_time else []
         mature += [in_time] if is_mature else []
         may_come += [unit] if unit["is_open"] and not has_come and unit["reached"] < step and not is_mature else []
-    read_s = until_s if until_s == funnel.rules.horizon_s else fold(timedelta(seconds=int(until_s)), 0, None)
+    digits = max(len(str(int(until_s))) - 4, 0)
+    read_s = until_s if until_s == funnel.rules.horizon_s else until_s // 10**digits * 10**digits
     found = estimate_incidence(spells, at=[read_s]).iloc[0]
     return [
         *(step, funnel.labels[step - 1], until_s, len(units), len(converted), *wilson(len(converted), len(units))),
@@ -322,11 +313,11 @@ def test_six_customers_by_hand(six: ibis.Table) -> None:
     # silent for longer than two weeks (at the end of it lost), emil came five minutes before the end.
     funnel = build_funnel(six, FunnelRules(["shop", "pay"], dormant_after="2w"))
     spells = find_spells(funnel).sort_values("duration_s")[["duration_s", "ended", "n"]]
-    bert, dora = (fold(timedelta(seconds=time), 1, None) for time in (14 * DAY + 3660, 40 * DAY + 1200))
+    bert, dora = (round_by_hand(timedelta(seconds=time)) for time in (14 * DAY + 3660, 40 * DAY + 1200))
     assert [tuple(row) for row in spells.itertuples(index=False)] == [
         *((300, 0, 1), (900, 1, 1), (DAY, 1, 1), (bert, 2, 1), (dora, 1, 1)),
         # fred asked for help five days ago: still on the way.
-        (fold(timedelta(seconds=58 * DAY + 3 * 3600 + 300), 0, None), 0, 1),
+        (round_by_hand(timedelta(seconds=58 * DAY + 3 * 3600 + 300)), 0, 1),
     ]
     found = estimate_conversion(funnel, at=["1D", "50D"])
     # Day 1: emil is gone before anna pays (1 of 5), cleo is the next of 4. Day 40: one of the two that are left.

@@ -165,7 +165,10 @@ def test_a_mapping_has_event_and_where(given: dict[str, str], found: str) -> Non
 
 
 def test_a_condition_is_read_at_once() -> None:
-    help_text = 'write comparisons of a column with a value, such as value > 100 and plan in ("pro", "team")'
+    help_text = (
+        'write comparisons of a column with a value, such as value > 100 and plan in ("pro", "team"); '
+        "a column whose name is not one word, or a word of Python, stands between backticks"
+    )
     message = f"step \"b / c\": the condition 'value > f()' is not understood at 'value > f()'; {help_text}"
     with pytest.raises(RuleError) as caught:
         Step(("b", "c"), "value > f()")
@@ -188,17 +191,16 @@ def test_a_condition_is_text() -> None:
             "window_from must be one of first, previous; found 'prev'. Did you mean \"previous\"?",
         ),
         ({"entry": "lates"}, "entry must be one of first, latest, best; found 'lates'. Did you mean \"latest\"?"),
-        ({"unit": "user"}, "unit must be one of customer, journey, session, account, attempt; found 'user'."),
+        (
+            {"unit": "sesion"},
+            "unit must be one of customer, journey, session, account, attempt; found 'sesion'. "
+            'Did you mean "session"?',
+        ),
         ({"on_exclude": "dorp"}, "on_exclude must be one of drop, fail; found 'dorp'. Did you mean \"drop\"?"),
-        ({"order": None}, "order must be one of ordered, strict, any; found None."),
     ],
 )
 def test_choices(options: dict[str, Any], message: str) -> None:
-    found = refuse(ABC, **options)
-    # None looks like no option, or like one by accident: what matters is the list.
-    assert (
-        found.startswith(f"FunnelRules: {message}") if None in options.values() else found == f"FunnelRules: {message}"
-    )
+    assert refuse(ABC, **options) == f"FunnelRules: {message}"
 
 
 @pytest.mark.parametrize("value", ["7", 7, "", "0s", "-1D", "7 parsecs"])
@@ -240,7 +242,7 @@ def test_any_order_needs_different_steps() -> None:
 
 
 def test_optional_steps_are_in_the_middle() -> None:
-    assert refuse(ABC, optional="bb") == 'FunnelRules: optional must name steps; not among a, b, c: "bb"'
+    assert refuse(ABC, optional="zz") == 'FunnelRules: optional must name steps; not among a, b, c: "zz"'
     assert refuse(["shop", "cart", "pay"], optional=["chart", "zzz"]) == (
         'FunnelRules: optional must name steps; not among shop, cart, pay: "chart" Did you mean "cart"?; "zzz"'
     )

@@ -12,7 +12,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Row, drop_tables, examples, fetch, group_rows, last_instant, make_steps
+from conftest import Row, drop_tables, examples, fetch, group_rows, last_instant, make_steps, round_by_hand
 from hypothesis import given
 from hypothesis import strategies as st
 from test_retention import (
@@ -30,7 +30,6 @@ from test_retention import (
     wilson,
 )
 
-from journeylab.engine import round_time
 from journeylab.errors import RuleError
 from journeylab.lifecycle import count_churn, count_lifecycle, count_repeats
 from journeylab.survival import estimate_incidence, estimate_quantile
@@ -137,10 +136,10 @@ class Curve:
     def __init__(self, waits: list[Wait], within: timedelta | None) -> None:
         longest = max((wait for wait, _ in waits), default=timedelta(0))
         horizon = within or longest
-        self.within_s = horizon / SECOND if within else round_time(horizon // SECOND)
-        at = round_time(horizon // SECOND)
+        limit_s = within // SECOND if within else None
+        self.within_s = at = limit_s or round_by_hand(horizon)
         spells = [
-            (round_time(min(wait, horizon) // SECOND), has_ended and wait <= horizon, 1) for wait, has_ended in waits
+            (round_by_hand(min(wait, horizon), limit_s), has_ended and wait <= horizon, 1) for wait, has_ended in waits
         ]
         silent, steps = Fraction(1), []
         for now in sorted({wait for wait, has_ended, _ in spells if has_ended}):
@@ -296,12 +295,12 @@ def test_repeats_by_hand(con: ibis.BaseBackend) -> None:
 
 
 def test_a_window_is_exact_and_waits_have_four_digits(con: ibis.BaseBackend) -> None:
-    """14 days are 1,209,600 s, rounded 1,209,000 s. So is a wait of a second more, which is too long all the same."""
+    """14 days are 1,209,600 s, and a wait of a second more is too long, though both would be 1,210,000 s if rounded."""
     instants = ("2026-03-01", "2026-03-15 00:00:01", "2026-03-16 10:17:37")
     steps = make_steps(log_of(("anna", instants)), con=con)
     table = count_repeats(steps, event="a", within="14D", as_of="2026-05-01", min_n=1)
     assert table["share_censored"].tolist() == [0, 1, 0]
-    assert table["median_s"][1] == 123_400
+    assert table["median_s"][1] == 123_500
     longer = count_repeats(steps, event="a", within="337h", as_of="2026-05-01", min_n=1)
     assert longer["share_censored"].tolist() == [1, 1, 0]
     # The same of a silence: one second of dormancy.

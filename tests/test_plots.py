@@ -181,7 +181,8 @@ class TestFunnel:
             "high": [1.0, 0.6, 1.0, 0.4],
         }
     )
-    funnel = SimpleNamespace(rules=SimpleNamespace(unit="customer"), by=("channel",), labels=("a", "$b_1$"), table=table)
+    rules = SimpleNamespace(unit="customer")
+    funnel = SimpleNamespace(rules=rules, by=("channel",), labels=("a", "$b_1$"), table=table)
 
     def test_bars_are_shares_with_intervals(self):
         ax = plot_funnel(self.funnel)
