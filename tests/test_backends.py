@@ -83,7 +83,8 @@ def ask_walks(steps: ibis.Table) -> None:
 
 
 def ask_conversion(steps: ibis.Table) -> None:
-    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"), by="plan")
+    # Late enough for every start to be mature: without any there is nothing to split.
+    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"), by="plan", as_of="2027-01-01")
     jl.estimate_conversion(funnel, at=["1D"])
     jl.estimate_time_to_convert(funnel)
     jl.compare_times(funnel)
@@ -103,7 +104,7 @@ def ask_leaving(steps: ibis.Table) -> None:
 def ask_accounts(steps: ibis.Table) -> None:
     funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D", unit="account"))
     jl.count_accounts(steps)
-    jl.count_roles(steps, funnel)
+    jl.count_roles(steps, funnel, within="1D")
     jl.find_stalls(steps, funnel)
 
 
