@@ -264,7 +264,11 @@ def _refuse_taken(by: tuple[str, ...], columns: tuple[str, ...], where: str) -> 
 
 
 def _refuse_different(funnel: Funnel, other: Funnel, where: str) -> None:
-    """Two funnels can be compared only if they ask the same question."""
+    """Two funnels can be compared only if they ask the same question of others."""
+    if funnel is other:
+        raise RuleError(
+            f"{where}: the funnel is given twice; compare it with that of another time, or alone by its groups"
+        )
     asked = [
         {field.name: getattr(side.rules, field.name) for field in fields(side.rules)} | {"by": side.by}
         for side in (funnel, other)

@@ -45,10 +45,14 @@ def find_spells(funnel: Funnel, step: int | None = None) -> pd.DataFrame:
         What `journeylab.survival` estimates from, one row per distinct spell: [group; group_1, … of several columns],
         duration_s, ended, n; see `count_spells`. `step` is its number; default: the last.
     """
-    return count_spells(funnel.units, funnel.rules, _check_step(funnel, step), funnel.as_of, keys=_keys(funnel))
+    return count_spells(funnel.units, funnel.rules, [_check_step(funnel, step)], funnel.as_of, keys=_keys(funnel)).drop(
+        columns="step"
+    )
 
 
-def estimate_conversion(funnel: Funnel, *, step: int | None = None, at: Sequence[str] | None = None) -> pd.DataFrame:
+def estimate_conversion(
+    funnel: Funnel, *, step: int | None = None, at: str | Sequence[str] | None = None
+) -> pd.DataFrame:
     """How many convert within a time: as it looks, among those whose time is over, and corrected for the rest?
 
     Parameters
@@ -76,7 +80,8 @@ def estimate_conversion(funnel: Funnel, *, step: int | None = None, at: Sequence
     Raises
     ------
     RuleError
-        A horizon beyond the funnel's window: nothing that happens there converts.
+        A horizon beyond the funnel's window: nothing that happens there converts. Or, without a window, one longer than
+        anyone was watched.
 
     Notes
     -----
@@ -89,7 +94,8 @@ def estimate_conversion(funnel: Funnel, *, step: int | None = None, at: Sequence
 
     step = _check_step(funnel, step)
     _check_by(funnel, _ESTIMATE_COLUMNS)
-    horizons = [funnel.rules.horizon_s] if at is None else [_check_horizon(text, funnel) for text in at]
+    asked = [at] if isinstance(at, str) else at
+    horizons = [funnel.rules.horizon_s] if asked is None else [_check_horizon(text, funnel) for text in asked]
     counts = _split(funnel, _count_by_horizon(funnel, step, horizons))
     rows: list[dict[str, Any]] = []
     for (place, counted), (_, spells) in zip(counts, _split(funnel, find_spells(funnel, step)), strict=True):
@@ -240,7 +246,7 @@ def _count_cohorts(funnel: Funnel, freq: str) -> pd.DataFrame:
     if counted.empty:
         return counted
     estimated = []
-    for key, spells in count_spells(units, rules, last, funnel.as_of, keys=keys).groupby(keys):
+    for key, spells in count_spells(units, rules, [last], funnel.as_of, keys=keys).groupby(keys):
         until_s = _longest(spells) if rules.horizon_s is None else rules.horizon_s
         estimated.append(dict(zip(keys, key, strict=True)) | _estimate_at(spells, until_s, funnel.rules.horizon_s))
     return counted.merge(pd.DataFrame(estimated), on=keys)
@@ -294,6 +300,14 @@ def _check_horizon(text: str, funnel: Funnel) -> int:
             f"estimate_conversion: at {text} lies beyond the window of the funnel, {format_duration(full_s)}: nothing "
             "converts there. Ask for less, or build the funnel with a longer `within`"
         )
+    if full_s is None:
+        first = funnel.units.time_1.min().execute()
+        watched_s = (funnel.as_of - first).total_seconds() if first == first else horizon_s
+        if horizon_s > watched_s:
+            raise RuleError(
+                f"estimate_conversion: at {text} is longer than anyone was watched, which is "
+                f"{format_duration(watched_s)} from the first start to as_of. Ask for less"
+            )
     return horizon_s
 
 

@@ -23,6 +23,7 @@ _TICKS_S = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 
 # Where the slow half takes this many times as long as the fast quarter, a linear axis shows a wall and a plain.
 _SPREAD = 20
 _MOST_GROUPS = 6
+_MOST_BANDS = 3  # more lie on top of each other
 
 
 def plot_time_to_convert(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -44,6 +45,8 @@ def plot_time_to_convert(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes
             label = f"{shorten(name, 30)}, n = {format_count(rows['n_at_risk'].iloc[0])}" if name else None
             ax.step(start, rows["share"], where="post", color=colours[name], label=label)
             low, high = rows["band_low"].fillna(rows["low"]), rows["band_high"].fillna(rows["high"])
+            if len(groups) > _MOST_BANDS:
+                continue
             # Before the first conversion the band is wide and says nothing.
             has_begun = rows["share"] > 0
             ax.fill_between(*(start, low, high), has_begun, step="post", color=colours[name], alpha=0.15, linewidth=0)
@@ -51,10 +54,11 @@ def plot_time_to_convert(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes
         _write_times(ax, begins, float(curve["time_s"].max()), is_log)
         _write_shares(ax)
         n = sum(int(rows["n_at_risk"].iloc[0]) for rows in groups.values())
-        ax.set_title(f"Converted by then: share of {format_count(n)} starts, with 95 % band", loc="left")
+        band = ", with 95 % band" if len(groups) <= _MOST_BANDS else ""
+        ax.set_title(f"Converted by then: share of {format_count(n)} starts{band}", loc="left")
         ax.set_xlabel("time since the start" + (" (logarithmic)" if is_log else ""))
         if len(groups) > 1:
-            ax.legend(frameon=False, loc="upper left")
+            ax.legend(frameon=False, loc="best", fontsize=8.5)
     return ax
 
 
@@ -134,7 +138,7 @@ def draw_retention(retention: Retention) -> Picture:
     title = f"Retention by {unit} after the start"
     last = retention.overall.groupby("period")[["n_back", "n"]].sum()
     spoken = (f"{unit} {period} {format_share(row.n_back / row.n)}" for period, row in last.iterrows() if row.n)
-    note = "The pooled row sums customers, not shares; a cell is empty too while its period is not over for all."
+    note = "Where a row breaks off, its next period is not over for all of the cohort. The pooled row sums customers."
     return draw_heat_table(grid, title=title, corner="started", alt=f"{title}. Pooled: {', '.join(spoken)}.", note=note)
 
 
@@ -164,7 +168,7 @@ def _write_times(ax: Axes, begins: float, longest: float, is_log: bool) -> None:
         ax.set_xscale("log")
         ax.set_xlim(left=begins)
         ax.minorticks_off()
-        ticks = [tick for tick in _TICKS_S if begins <= tick <= 1.5 * longest]
+        ticks = [tick for tick in _TICKS_S if begins <= tick <= longest]
     else:
         unit = next((size for size in (86400, 3600, 60) if longest >= 2 * size), 1)
         pace = unit * max(1, round(longest / unit / 7))

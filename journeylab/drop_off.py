@@ -50,7 +50,7 @@ def find_drop_offs(
 
         with `value`: value_each (what a unit of the group that went on from here brought on average, those who were
         lost later counting 0; where nobody of the group went on, what those of all groups brought), and value_lost
-        (n_lost x value_each) or excess_value (excess_lost x value_each), ranked by it;
+        (n_lost x value_each) or excess_value (excess_lost x value_each); ranked by it, with `by` at its lower bound;
 
         and is_small.
 

@@ -339,7 +339,10 @@ def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
             f"Nothing that {units} did or were goes with {going_on} beyond chance "
             f"(differences tested: {format_count(len(tested))})."
         )
-    top = findings.iloc[0]
+    top, counted = findings.iloc[0], format_count(len(findings))
+    counted += (
+        f" of {format_count(len(tested))} differences tested {'is a finding' if len(findings) == 1 else 'are findings'}"
+    )
     base = f"{units} who reached {top['label']}"
     if top["after_s"]:
         base += f" and had not gone on {format_duration(top['after_s'])} later"
@@ -347,9 +350,9 @@ def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
         f"Of {format_count(top['n_with'] + top['n_without'])} {base}, those {_name_exposure(top)} went on to "
         f"{top['next_label']} in {format_share(top['share_with'])} of cases, the others in "
         f"{format_share(top['share_without'])} (difference {format_points(top['difference'])}, 95 % interval "
-        f"{format_interval(top['low'], top['high'], format_points)}); {format_count(len(findings))} of "
-        f"{format_count(len(tested))} differences tested are findings. Both sides were watched for the same time, so "
-        f"this is no effect of having had longer; but it says what goes with {going_on}, not what brings it about."
+        f"{format_interval(top['low'], top['high'], format_points)}); {counted}. Both sides were watched for the same "
+        f"time, so this is no effect of having had longer; but it says what goes with {going_on}, not what brings it "
+        "about."
     )
 
 

@@ -11,7 +11,7 @@ import ibis
 
 from journeylab.conditions import build_condition, find_columns
 from journeylab.engine import median, round_wait, store
-from journeylab.errors import RuleError, nearest
+from journeylab.errors import RuleError, SchemaError, nearest
 from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
@@ -120,6 +120,8 @@ def build_funnel(
     """
     rules = rules if isinstance(rules, FunnelRules) else FunnelRules(rules)
     columns = (by,) if isinstance(by, str) else tuple(by or ())
+    if not isinstance(steps, ibis.Table) or not {"position", "rank"} <= set(steps.columns):
+        raise SchemaError("build_funnel: these are no steps; pass events through read_events and build_steps first")
     _check_columns(steps, rules, columns, by_at, top)
     events = _find_events(steps, rules)
     end = end_of_observation(steps, as_of)
@@ -225,7 +227,10 @@ def _mark(seen: ibis.Table, rules: FunnelRules, events: frozenset[str], by: tupl
     held = dict(zip(held_columns(rules), (seen[name].cast("string") for name in rules.hold_constant), strict=True))
     groups = {f"_by_{i}": seen[name].cast("string") for i, name in enumerate(by, 1)}
     owner = {} if UNIT_COLUMN[rules.unit] == "customer_id" else {"customer_id": seen.customer_id}
-    marked = seen.select("_unit", "rank", "position", time="timestamp", **owner, **flags, **held, **groups)
+    # Where time alone orders the events it is their rank, and one column less to carry (strict needs a number).
+    has_more = rules.order == "strict" or "seq" in seen.columns or "event_id" in seen.columns
+    rank = seen["rank"] if has_more else seen.timestamp
+    marked = seen.select("_unit", "position", rank=rank, time=seen.timestamp, **owner, **flags, **held, **groups)
     return marked if rules.order == "strict" else marked.filter(ibis.or_(*(marked[name] for name in flags)))
 
 
@@ -376,33 +381,43 @@ def _count_reached(units: ibis.Table, rules: FunnelRules) -> dict[str, ibis.Valu
 
 
 def count_spells(
-    units: ibis.Table, rules: FunnelRules, step: int, end: datetime, *, keys: Sequence[str] = ()
+    units: ibis.Table, rules: FunnelRules, steps: Sequence[int], end: datetime, *, keys: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """How long was each unit watched on its way to a step, and how did that end?
+    """How long was each unit watched on its way to each of these steps, and how did that end?
 
     Returns
     -------
     pandas.DataFrame
-        One row per distinct spell: [keys], duration_s (from the start, as `round_wait` has it), ended (1 the step, 2
-        lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is over: until
-        when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to that time,
-        whatever else happens to them.
+        One row per distinct spell: step, [keys], duration_s (from the start, as `round_wait` has it), ended (1 the
+        step, 2 lost for good or finished without it, 0 still waiting), n. With a window nobody is lost before it is
+        over: until when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to
+        that time, whatever else happens to them.
     """
-    has_reached, last = units[f"time_{step}"].notnull(), units[f"time_{len(rules.steps)}"]
+    import pandas as pd
+
     watched_us = ibis.literal(end).delta(units.time_1, unit="microsecond")
     if rules.horizon_s is not None:
         until_us = ibis.least(watched_us, rules.horizon_s * 1_000_000)
         other = ibis.literal(0, "int8")
     else:
-        over = ibis.coalesce(units.lost_time, last)
+        over = ibis.coalesce(units.lost_time, units[f"time_{len(rules.steps)}"])
         until_us = ibis.coalesce(over.delta(units.time_1, unit="microsecond"), watched_us)
         other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
-    arrived_us = units[f"time_{step}"].delta(units.time_1, unit="microsecond")
-    ended = ibis.ifelse(has_reached, ibis.literal(1, "int8"), other)
-    wait_us = ibis.ifelse(has_reached, arrived_us, until_us)
-    spells = units.select(*keys, duration_s=round_wait(wait_us, rules.horizon_s), ended=ended)
-    table: pd.DataFrame = spells.group_by(*keys, "duration_s", "ended").agg(n=spells.count()).execute()
-    return table
+    # Until when a unit is watched does not depend on the step: that is counted once, and who came is for each step.
+    has = {f"has_{step}": units[f"time_{step}"].notnull() for step in steps}
+    limit_s = rules.horizon_s
+    watched = units.select(*keys, duration_s=round_wait(until_us, limit_s), ended=other, **has)
+    waiting = watched.group_by(*keys, "duration_s", "ended", *has).agg(n=watched.count()).execute()
+    parts = []
+    for step in steps:
+        came = units.filter(units[f"time_{step}"].notnull())
+        wait_us = came[f"time_{step}"].delta(came.time_1, unit="microsecond")
+        came = came.select(*keys, step=ibis.literal(step, "int8"), duration_s=round_wait(wait_us, limit_s))
+        parts.append(came.group_by(*keys, "step", "duration_s").agg(n=came.count()))
+    arrived = (ibis.union(*parts) if len(parts) > 1 else parts[0]).execute().assign(ended=1)
+    missing = [waiting[~waiting[f"has_{step}"].astype(bool)].assign(step=step) for step in steps]
+    table: pd.DataFrame = pd.concat([arrived, *missing], ignore_index=True)
+    return table[["step", *keys, "duration_s", "ended", "n"]]
 
 
 def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], end: datetime) -> pd.DataFrame:
@@ -411,18 +426,13 @@ def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], e
 
     from journeylab.survival import estimate_incidence
 
-    parts = []
-    for step in range(1, len(rules.steps) + 1):
-        spells = count_spells(units, rules, step, end, keys=keys)
-        for group, of_group in spells.groupby(keys) if keys else [((), spells)]:
-            horizon = of_group["duration_s"].max() if rules.horizon_s is None else rules.horizon_s
-            found = estimate_incidence(of_group, at=[horizon]) if len(of_group) else None
-            row = dict(zip(keys, group, strict=True)) | {"step": step}
-            for name, column in (("conversion_censored", "share"), ("censored_low", "low"), ("censored_high", "high")):
-                row[name] = float("nan") if found is None else found[column].iloc[0]
-            parts.append(row)
-    names = ["conversion_censored", "censored_low", "censored_high"]
-    return pd.DataFrame(parts, columns=[*keys, "step", *names])
+    rows = []
+    spells = count_spells(units, rules, range(1, len(rules.steps) + 1), end, keys=keys)
+    for place, part in spells.groupby([*keys, "step"]):
+        horizon = part["duration_s"].max() if rules.horizon_s is None else rules.horizon_s
+        found = estimate_incidence(part, at=[horizon])[["share", "low", "high"]]
+        rows.append((*place, *found.to_numpy()[0]))
+    return pd.DataFrame(rows, columns=[*keys, "step", "conversion_censored", "censored_low", "censored_high"])
 
 
 def _add_shares(table: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
@@ -441,8 +451,11 @@ def describe_conversion(funnel: Funnel) -> str:
     first, last = funnel.table[funnel.table["step"] == 1], funnel.table[funnel.table["step"] == len(funnel.labels)]
     started, finished = int(first["n"].sum()), int(last["n"].sum())
     share = f" ({format_share(finished / started)})" if started else ""
+    way = f"who started at {funnel.labels[0]} reached {funnel.labels[-1]}"
+    if funnel.rules.order == "any":
+        way = f"who did any of the {len(funnel.labels)} steps did all of them"
     return (
-        f"{format_count(finished)} of {format_count(started)} {funnel.rules.unit}s who started at {funnel.labels[0]} "
-        f"reached {funnel.labels[-1]}{share}; {format_count(funnel.table['n_lost'].sum())} are lost, "
+        f"{format_count(finished)} of {format_count(started)} {funnel.rules.unit}s {way}{share}; "
+        f"{format_count(funnel.table['n_lost'].sum())} are lost, "
         f"{format_count(funnel.table['n_open'].sum())} are still on the way."
     )

@@ -259,10 +259,8 @@ class FunnelRules:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
-    def like(cls, product: Product, steps: Sequence[StepLike]) -> FunnelRules:
+    def like(cls, product: Product, steps: Sequence[StepLike], **switches: Any) -> FunnelRules:
         """How would another product count? The switches that come nearest to its defaults.
-
-        Change the question's own switches with `dataclasses.replace(rules, within="3D")`.
 
         Parameters
         ----------
@@ -286,19 +284,21 @@ class FunnelRules:
 
             All of them count customers who are still on the way as lost; here `n_open` and the mature and censored
             conversions stand beside what they would show (`share_of_start`).
-        steps
-            As in `FunnelRules`.
+        steps, switches
+            As in `FunnelRules`: what is given here wins over the product's defaults.
 
         Examples
         --------
         >>> FunnelRules.like("mixpanel", ["catalog", "cart"]).within
         '7D'
+        >>> FunnelRules.like("mixpanel", ["catalog", "cart"], within="3D").within
+        '3D'
         """
         if product not in _PRESETS:
             raise RuleError(
                 f'FunnelRules.like: no preset "{product}".{nearest(product, _PRESETS)} There are {", ".join(_PRESETS)}'
             )
-        return cls(steps, **_PRESETS[product])
+        return cls(steps, **{**_PRESETS[product], **switches})
 
 
 _CHOICES: dict[str, Any] = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STUCK = 3  # times at one step
 _NEXT_COLUMNS = ("step", "label", "next_event", "n", "share", "low", "high", "median_time_s")
 _RETURN_COLUMNS = (
-    *("step", "label", "n_lost", "n_converted_later", "n_returned", "n_dormant", "n_gone"),
+    *("step", "label", "n_lost", "n_next_later", "n_returned", "n_dormant", "n_gone"),
     *("share_back", "low", "high", "median_back_s"),
 )
 _DWELL_COLUMNS = (
@@ -98,7 +98,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
     -------
     pandas.DataFrame
         One row per step where units can be lost: step, label, n_lost, and what became of them, each in one class:
-        n_converted_later (their customer or account did the next step after the unit was lost: late, or in another
+        n_next_later (their customer or account did the next step after the unit was lost: late, or in another
         journey or session), n_returned (did something else after that), n_dormant (nothing since they were lost, yet
         not silent for longer than `dormant_after`), n_gone (silent for longer); share_back (converted later or
         returned, of n_lost) with low and high (95 %, Wilson), median_back_s (from the step until the first event after
@@ -129,7 +129,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
     is_gone = ibis.literal(funnel.as_of).delta(fates.last_time, unit="microsecond") > limit_s * 1_000_000
     counted = fates.group_by("reached").agg(
         n_lost=fates.count(),
-        n_converted_later=fates.count(where=is_late),
+        n_next_later=fates.count(where=is_late),
         n_returned=fates.count(where=is_back & ~is_late),
         n_dormant=fates.count(where=~is_back & ~is_gone),
         n_gone=fates.count(where=~is_back & is_gone),
@@ -139,7 +139,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
     counts = [name for name in found.columns if name.startswith("n_")]
     found[counts] = found[counts].fillna(0).astype(int)
     found["median_back_s"] = pd.to_numeric(found["median_back_s"]).astype(float)
-    back = found["n_converted_later"] + found["n_returned"]
+    back = found["n_next_later"] + found["n_returned"]
     found["share_back"] = back / found["n_lost"].where(found["n_lost"] > 0)
     _, found["low"], found["high"] = bound_shares(back, found["n_lost"])
     found.insert(0, "label", [funnel.labels[step - 1] for step in found.index])

@@ -36,6 +36,7 @@ _HEADS = {
     "conversion_mature": "mature",
     "conversion_censored": "censored",
     "n_start": "started",
+    "n_next_later": "next step later",
     "is_immature": "not over yet",
     "p_adjusted": "p, adjusted",
     "is_small": "small group",
@@ -237,7 +238,7 @@ def _format_number(name: str, *, whole: bool) -> Format:
         return format_points
     if name.startswith(("share", "conversion", "probability")) or name.endswith("_share"):
         return format_share
-    if name == "p" or name.startswith("p_"):
+    if name in ("p", "q") or name.startswith("p_"):
         return lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}"
     if whole or name == "n" or (name.startswith("n_") and not name.endswith("_mean")):
         return lambda value: format_count(value) if float(value).is_integer() else f"{value:.1f}"

@@ -233,7 +233,7 @@ def _measure(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
 
 def _find_stops(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Did an excluded event, or with order "strict" any other, end the walk before its time?"""
-    rank, time = ibis.null("int64"), ibis.null("timestamp(6)")
+    rank, time = ibis.null(walks.end_rank.type()), ibis.null("timestamp(6)")
     is_excluded, is_unfinished = ibis.literal(False), walks.reached < len(rules.steps)
     if rules.order == "strict":
         # The very next event is not the step, or it would have been taken.

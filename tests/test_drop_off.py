@@ -183,7 +183,7 @@ def assert_returns(found: pd.DataFrame, log: Log, dormant: timedelta) -> None:
         shares = [share(len(back), n), *wilson(len(back), n)]
         expected.append([step, log.labels[step - 1], n, *counts, *shares, middle(back)])
     assert list(found.columns) == [
-        *("step", "label", "n_lost", "n_converted_later", "n_returned", "n_dormant", "n_gone"),
+        *("step", "label", "n_lost", "n_next_later", "n_returned", "n_dormant", "n_gone"),
         *("share_back", "low", "high", "median_back_s"),
     ]
     assert_same(found, expected)
@@ -363,7 +363,7 @@ def test_what_the_lost_did_next_is_not_taken_from_the_future(con: ibis.BaseBacke
     def ask(hours: int) -> tuple[list[Any], list[int]]:
         funnel = jl.build_funnel(steps, rules, as_of=START + timedelta(hours=hours))
         returned = count_returns(steps, funnel)
-        classes = ["n_converted_later", "n_returned", "n_dormant", "n_gone"]
+        classes = ["n_next_later", "n_returned", "n_dormant", "n_gone"]
         return compare_next(steps, funnel)["next_event"].tolist(), returned.loc[0, classes].tolist()
 
     assert ask(4) == ([None], [0, 0, 1, 0])
@@ -377,9 +377,7 @@ def test_nobody_is_lost(con: ibis.BaseBackend) -> None:
     funnel = jl.build_funnel(steps, ["a", "b"])
     assert compare_next(steps, funnel).empty
     returned = count_returns(steps, funnel)
-    assert returned[["n_lost", "n_converted_later", "n_returned", "n_dormant", "n_gone"]].to_numpy().tolist() == [
-        [0] * 5
-    ]
+    assert returned[["n_lost", "n_next_later", "n_returned", "n_dormant", "n_gone"]].to_numpy().tolist() == [[0] * 5]
     assert returned[["share_back", "low", "high", "median_back_s"]].isna().all(axis=None)
     assert find_drop_offs(funnel)["share_of_losses"].isna().all()
 
