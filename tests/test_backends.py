@@ -90,7 +90,7 @@ def ask_conversion(steps: ibis.Table) -> None:
     jl.compare_times(funnel)
     jl.count_cohorts(funnel)
     jl.compare_funnels(funnel)
-    jl.split_change(funnel, funnel)
+    jl.split_change(funnel, jl.build_funnel(steps, funnel.rules, by="plan", as_of="2026-12-01"))
 
 
 def ask_leaving(steps: ibis.Table) -> None:
