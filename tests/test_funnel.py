@@ -543,8 +543,8 @@ def assert_reconciles(funnel: Funnel) -> None:
 
 def assert_spells(funnel: Funnel, oracle: Oracle, units: list[Unit]) -> None:
     step = len(funnel.labels)
-    found = count_spells(funnel.units, funnel.rules, step, funnel.as_of)
-    assert {*found.columns} == {"duration_s", "ended", "n"}
+    found = count_spells(funnel.units, funnel.rules, [step], funnel.as_of)
+    assert {*found.columns} == {"step", "duration_s", "ended", "n"}
     assert {(row.duration_s, row.ended): row.n for row in found.itertuples()} == Counter(oracle.spells(units, step))
 
 
@@ -976,7 +976,7 @@ def test_spells_by_hand(con: ibis.BaseBackend) -> None:
 
     def spells(**rules: Any) -> list[tuple[int, int, int]]:
         funnel = build_funnel(steps, FunnelRules(["a", "b"], **rules))
-        found = count_spells(funnel.units, funnel.rules, 2, funnel.as_of)
+        found = count_spells(funnel.units, funnel.rules, [2], funnel.as_of)
         return sorted(found[["duration_s", "ended", "n"]].itertuples(index=False, name=None))
 
     # Within an hour: l was watched for the whole of it, m for 50 minutes and n for 41.
