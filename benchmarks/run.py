@@ -129,7 +129,7 @@ def main(n_events: int) -> None:
         begun = time.perf_counter()
         ask("import", lambda: (jl.fit_personas, jl.draw_cohorts, import_module("statsmodels.duration.survfunc")))
         ask("read_events", lambda: jl.read_events(log, con=con))
-        ask("build_steps", lambda: jl.build_steps(made["read_events"]), STEPS.format(log=log))
+        ask("build_steps", lambda: jl.build_steps(made["read_events"], name="steps"), STEPS.format(log=log))
         steps = made["build_steps"]
         ask("journeys", lambda: jl.build_journeys(steps).count().execute())
         ask("transitions", lambda: jl.count_transitions(steps), TRANSITIONS)

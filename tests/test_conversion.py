@@ -192,7 +192,7 @@ def with_all_names(rows: list[Row]) -> list[Row]:
     ]
 
 
-@examples(6)
+@examples(4)
 @given(
     rows=random_logs(columns=("seq",), always=("channel",)).map(with_all_names),
     rules=random_funnels(),

@@ -127,7 +127,7 @@ def assert_same(found: pd.DataFrame, expected: list[list[Any]]) -> None:
             assert same, (row, wanted)
 
 
-@examples(7)
+@examples(4)
 @given(rows=LOGS, rules=random_funnels(), as_of=ENDS)
 def test_what_became_of_units_is_that_of_a_walk(
     con: ibis.BaseBackend, rows: list[Row], rules: jl.FunnelRules, as_of: datetime | None
@@ -223,7 +223,7 @@ def assert_dwell(found: pd.DataFrame, log: Log) -> None:
     assert_same(found, expected)
 
 
-@examples(6)
+@examples(4)
 @given(
     rows=LOGS,
     rules=random_funnels(),

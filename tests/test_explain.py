@@ -122,7 +122,7 @@ def count_by_hand(
     return found
 
 
-@examples(5)
+@examples(3)
 @given(
     rows=random_logs(columns=("journey_id",), always=("channel",)).map(with_all_names),
     question=random_questions(),

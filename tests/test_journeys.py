@@ -94,7 +94,7 @@ def assert_same_parts(names: dict[int, str], keys: dict[int, object]) -> None:
     assert len(pairs) == len(set(names.values())) == len(set(keys.values()))
 
 
-@examples(30)
+@examples(20)
 @given(rows=random_logs(), rules=random_rules())
 def test_steps_are_those_of_a_loop(con: ibis.BaseBackend, rows: list[Row], rules: jl.JourneyRules) -> None:
     # The number is carried through, so that each answer finds its row; it is not an order that the package knows.
@@ -144,7 +144,7 @@ def journeys_by_hand(steps: list[Row], rules: jl.JourneyRules, as_of: datetime) 
     return answers
 
 
-@examples(25)
+@examples(15)
 @given(rows=random_logs(), rules=random_rules(), as_of=ENDS)
 def test_journeys_are_those_of_a_loop(
     con: ibis.BaseBackend, rows: list[Row], rules: jl.JourneyRules, as_of: datetime | None

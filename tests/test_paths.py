@@ -95,7 +95,7 @@ def records(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(table.itertuples(index=False, name=None))
 
 
-@examples(18)
+@examples(12)
 @given(
     rows=LOGS,
     rules=random_rules(),

@@ -147,7 +147,7 @@ def assert_rows(found: pd.DataFrame, expected: list[Row]) -> None:
 EVENTS = st.sampled_from((None, "a", ("a", "b"), ("c",)))
 
 
-@examples(7)
+@examples(5)
 @given(
     log=logs_with_ends(),
     start=EVENTS,
