@@ -308,7 +308,7 @@ _CHOICES: dict[str, Any] = {
     "unit": Unit,
     "on_exclude": OnExclude,
 }
-# Switches by product: ../specs name the sources; the docstring of `like` says what they cannot reproduce.
+# What they cannot reproduce stands in the docstring of `like`.
 _PRESETS: dict[str, dict[str, Any]] = {
     "posthog": {"within": "14D", "entry": "latest", "on_exclude": "drop"},
     "mixpanel": {"within": "7D", "entry": "first", "on_exclude": "fail"},
