@@ -9,7 +9,7 @@ import ibis
 
 from journeylab.errors import RuleError
 from journeylab.formats import format_count, format_duration, format_interval, format_share
-from journeylab.funnel import Funnel, count_spells
+from journeylab.funnel import Funnel, count_spells, list_group_keys
 from journeylab.rules import parse_duration
 from journeylab.shares import bound_shares
 from journeylab.survival import compare_survival, estimate_curve, estimate_incidence, estimate_quantile
@@ -45,9 +45,9 @@ def find_spells(funnel: Funnel, step: int | None = None) -> pd.DataFrame:
         What `journeylab.survival` estimates from, one row per distinct spell: [group; group_1, … of several columns],
         duration_s, ended, n; see `count_spells`. `step` is its number; default: the last.
     """
-    return count_spells(funnel.units, funnel.rules, [_check_step(funnel, step)], funnel.as_of, keys=_keys(funnel)).drop(
-        columns="step"
-    )
+    return count_spells(
+        funnel.units, funnel.rules, [_check_step(funnel, step)], funnel.as_of, keys=list_group_keys(funnel.by)
+    ).drop(columns="step")
 
 
 def estimate_conversion(
@@ -228,7 +228,7 @@ def _count_cohorts(funnel: Funnel, freq: str) -> pd.DataFrame:
 
     rules, last = funnel.rules, len(funnel.labels)
     units = funnel.units.mutate(_cohort=funnel.units.time_1.truncate(freq))
-    keys = [*_keys(funnel), "_cohort"]
+    keys = [*list_group_keys(funnel.by), "_cohort"]
     has_more = ~units.is_mature
     if rules.within_s is None:
         watched_us = ibis.literal(funnel.as_of).delta(units.time_1, unit="microsecond")
@@ -311,14 +311,9 @@ def _check_horizon(text: str, funnel: Funnel) -> int:
     return horizon_s
 
 
-def _keys(funnel: Funnel) -> list[str]:
-    """The columns of `units` that hold the groups."""
-    return ["group"] if len(funnel.by) == 1 else [f"group_{i}" for i in range(1, len(funnel.by) + 1)]
-
-
 def _split(funnel: Funnel, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The rows of each group, in the order of the funnel's table, with the columns and values that name it."""
-    keys = _keys(funnel)
+    keys = list_group_keys(funnel.by)
     if not keys:
         yield {}, rows
         return
@@ -347,7 +342,7 @@ def _count_by_horizon(funnel: Funnel, step: int, horizons: Sequence[int | None])
             f"n_mature_converted_{i}": units.count(where=is_mature & has_come),
             f"n_open_{i}": units.count(where=is_open),
         }
-    keys = _keys(funnel)
+    keys = list_group_keys(funnel.by)
     table: pd.DataFrame = (units.group_by(keys).agg(**counts) if keys else units.agg(**counts)).execute()
     return table
 

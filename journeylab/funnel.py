@@ -134,7 +134,7 @@ def build_funnel(
     if "customer_id" not in units.columns:
         # The unit is the customer: stored once.
         units = units.mutate(customer_id=units.unit).relocate("customer_id", before="reached")
-    units = _keep_largest(units, len(columns), top)
+    units = _keep_largest(units, columns, top)
     return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units, events)
 
 
@@ -267,11 +267,10 @@ def _describe_units(
         owners = marked.select("_unit", "customer_id", _walk="position")
         walks = walks.inner_join(owners, ["_unit", "_walk"])
     walks = _add_groups(walks, marked, rules, len(by), by_at)
-    groups = [f"group_{i}" for i in range(1, len(by) + 1)] if len(by) > 1 else []
     return walks.select(
         *(["attempt"] if rules.unit == "attempt" else []),
         *(["customer_id"] if "customer_id" in walks.columns else []),
-        *(*(["group"] if by else []), *groups, "reached", "reached_position"),
+        *(*dict.fromkeys((*(["group"] if by else []), *list_group_keys(by))), "reached", "reached_position"),
         *("is_open", "is_mature", "lost_time", *(f"time_{i}" for i in range(1, len(rules.steps) + 1))),
         unit="_unit",
     ).relocate("unit")
@@ -302,10 +301,15 @@ def _add_groups(
     return walks.mutate(group=ibis.literal(_SEPARATOR).join([walks[name] for name in known]))
 
 
-def _keep_largest(units: ibis.Table, n_columns: int, top: int | None) -> ibis.Table:
-    if top is None or not n_columns:
+def list_group_keys(by: Sequence[str]) -> list[str]:
+    """Under which names does `Funnel.units` hold the columns of `by`?"""
+    return ["group"] if len(by) == 1 else [f"group_{i}" for i in range(1, len(by) + 1)]
+
+
+def _keep_largest(units: ibis.Table, by: tuple[str, ...], top: int | None) -> ibis.Table:
+    if top is None or not by:
         return units
-    names = ["group", *(f"group_{i}" for i in range(1, n_columns + 1) if n_columns > 1)]
+    names = dict.fromkeys(("group", *list_group_keys(by)))
     sizes = units.group_by("group").agg(n=units.count()).order_by(ibis.desc("n"), "group").limit(top).execute()
     is_large = units.group.isin(sizes["group"].tolist())
     return units.mutate(**{name: ibis.ifelse(is_large, units[name], _OTHER) for name in names})
@@ -331,7 +335,7 @@ def merge_groups(funnel: Funnel) -> tuple[pd.DataFrame, str | None]:
 def _tabulate(units: ibis.Table, rules: FunnelRules, by: tuple[str, ...], end: datetime) -> pd.DataFrame:
     import pandas as pd
 
-    keys = ["group"] if len(by) == 1 else [f"group_{i}" for i in range(1, len(by) + 1)]
+    keys = list_group_keys(by)
     counted = _count_reached(units, rules)
     wide = (units.group_by(keys).agg(**counted) if by else units.agg(**counted)).execute()
     names = dict(zip(keys, by, strict=True))

@@ -74,8 +74,7 @@ def compare_next(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     )
     table["label"] = [funnel.labels[step - 1] for step in table["step"]]
     whole = table.groupby("step")["n"].transform("sum")
-    table["share"] = table["n"] / whole
-    _, table["low"], table["high"] = bound_shares(table["n"], whole)
+    table["share"], table["low"], table["high"] = bound_shares(table["n"], whole)
     table["next_event"] = table["next_event"].astype(object).where(table["next_event"].notna(), None)
     table["median_time_s"] = pd.to_numeric(table["median_time_s"]).astype(float)
     table["_name"] = table["next_event"].fillna("")
@@ -100,7 +99,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
         One row per step where units can be lost: step, label, n_lost, and what became of them, each in one class:
         n_next_later (their customer or account did the next step after the unit was lost: late, or in another
         journey or session), n_returned (did something else after that), n_dormant (nothing since they were lost, yet
-        not silent for longer than `dormant_after`), n_gone (silent for longer); share_back (converted later or
+        not silent for longer than `dormant_after`), n_gone (silent for longer); share_back (the next step later, or
         returned, of n_lost) with low and high (95 %, Wilson), median_back_s (from the step until the first event after
         the unit was lost, among those who came back).
 
@@ -140,8 +139,7 @@ def count_returns(steps: ibis.Table, funnel: Funnel, *, dormant_after: str | Non
     found[counts] = found[counts].fillna(0).astype(int)
     found["median_back_s"] = pd.to_numeric(found["median_back_s"]).astype(float)
     back = found["n_next_later"] + found["n_returned"]
-    found["share_back"] = back / found["n_lost"].where(found["n_lost"] > 0)
-    _, found["low"], found["high"] = bound_shares(back, found["n_lost"])
+    found["share_back"], found["low"], found["high"] = bound_shares(back, found["n_lost"])
     found.insert(0, "label", [funnel.labels[step - 1] for step in found.index])
     table: pd.DataFrame = found.rename_axis("step").reset_index()
     return table[list(_RETURN_COLUMNS)]
@@ -208,8 +206,8 @@ def measure_dwell(steps: ibis.Table, funnel: Funnel) -> pd.DataFrame:
     for name in ("median_next_s", "median_stay_s"):
         found[name] = pd.to_numeric(found[name]).astype(float)
     found["share_stuck"] = found["n_stuck"] / found["n"].where(found["n"] > 0)
-    found["share_stuck_next"] = found["n_stuck_next"] / found["n_stuck_known"].where(found["n_stuck_known"] > 0)
-    _, found["low"], found["high"] = bound_shares(found["n_stuck_next"], found["n_stuck_known"])
+    bounded = bound_shares(found["n_stuck_next"], found["n_stuck_known"])
+    found["share_stuck_next"], found["low"], found["high"] = bounded
     found.insert(0, "label", [funnel.labels[step - 1] for step in found.index])
     table: pd.DataFrame = found.rename_axis("step").reset_index()
     return table[list(_DWELL_COLUMNS)]

@@ -120,8 +120,8 @@ def count_churn(
     -----
     A dormancy is too short while many of those whom it calls gone come back. A silence that still runs at `as_of` is
     censored, not an end. Each customer counts once, with their first silence of that length: the pauses of one person
-    resemble each other. Silences reach across journeys. Their lengths are rounded down to four digits of seconds, but
-    not before each is known to lie in `within` or not.
+    resemble each other. Silences reach across journeys. Their lengths are rounded up to four digits of seconds (within
+    `within` at most), but not before each is known to lie in it or not.
     """
     import pandas as pd
 

@@ -11,6 +11,7 @@ import ibis
 
 from journeylab.errors import RuleError, nearest
 from journeylab.journeys import end_of_observation
+from journeylab.shares import bound_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,11 +228,8 @@ def _pool(table: pd.DataFrame, asked: _Question) -> pd.DataFrame:
 
 def add_share(table: pd.DataFrame, part: str) -> pd.DataFrame:
     """Add the share of `part` in n, with Wilson's 95 % interval; null where n is 0."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    n = table["n"].where(table["n"] > 0)
-    low, high = proportion_confint(table[part], n, method="wilson")
-    return table.assign(share=table[part] / n, low=low, high=high)
+    share, low, high = bound_shares(table[part], table["n"])
+    return table.assign(share=share, low=low, high=high)
 
 
 def number_of(time: ibis.Value, period: Period) -> ibis.Value:
