@@ -32,10 +32,10 @@ check: $(READY) ## formatting, lint, types, stripped notebooks, lock and environ
 	$(BIN)/pytest tests/test_packaging.py
 
 test: $(READY) ## the test suite (simulations at reduced size)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(READY) ## the test suite with every simulation at full size
-	JOURNEYLAB_FULL=1 $(BIN)/pytest
+	JOURNEYLAB_FULL=1 $(BIN)/pytest -n auto --dist loadfile
 
 demo: $(DEMO)/truth.toml ## write the demo data to data/raw/demo
 

@@ -73,6 +73,17 @@ def test_columns_are_mapped_by_any_name_and_letter_case(con: ibis.BaseBackend) -
     assert {(row["customer_id"], row["account_id"]) for row in rows} == {("a", "a")}
 
 
+def test_columns_as_parameters_write_them(con: ibis.BaseBackend) -> None:
+    rows = pd.DataFrame({"customer_id": ["a"], "event": ["x"], "timestamp": ["2026-01-01"], "utm": ["ad=1"]})
+    assert jl.read_events(rows, columns=["channel=utm"], con=con).channel.execute().tolist() == ["ad=1"]
+    with pytest.raises(jl.RuleError) as error:
+        jl.read_events(rows, columns=["channel", "=utm", "a=b"], con=con)
+    assert str(error.value) == (
+        "read_events: 2 of 3 columns have no name on both sides of a =: 'channel', '=utm'; "
+        "write ours=theirs, such as channel=utm_medium"
+    )
+
+
 def test_missing_columns_are_named_together_with_the_near_match(con: ibis.BaseBackend) -> None:
     log = make_log(kanal="web").rename(columns={"customer_id": "customerid", "timestamp": "czas"})
     assert refusal(con, log, columns={"channel": "kanał", "value": "amount"}) == (

@@ -44,7 +44,7 @@ def read_events(
     customer_id: str = "customer_id",
     event: str = "event",
     timestamp: str = "timestamp",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Sequence[str] = (),
     tz: str | None = None,
     timestamp_format: str | None = None,
     epoch: Literal["s", "ms", "us", "ns"] | None = None,
@@ -65,7 +65,8 @@ def read_events(
     customer_id, event, timestamp
         The names of these columns in `data`.
     columns
-        Further columns by the name they shall have: ``{"channel": "utm_medium", "their_step": "step"}``. Columns that
+        Further columns by the name they shall have: ``{"channel": "utm_medium", "their_step": "step"}``, or as
+        parameters are written, ``["channel=utm_medium", "their_step=step"]``. Columns that
         already have one of our names (`channel`, `Value`, `SEQ` …) need no mention; all others are carried through.
     tz
         The zone of clock times without one, such as ``"Europe/Warsaw"``. Default: UTC, counted as naive in the report.
@@ -107,7 +108,7 @@ def read_events(
     where = _describe(data)
     try:
         named = _rename(
-            raw, {"customer_id": customer_id, "event": event, "timestamp": timestamp, **(columns or {})}, where
+            raw, {"customer_id": customer_id, "event": event, "timestamp": timestamp, **_read_columns(columns)}, where
         )
         main_unit = None if epoch or timestamp_format else _find_main_unit(named, con)
         has_epochs = bool(epoch or main_unit)
@@ -185,6 +186,19 @@ def _open(
             f"read_events: expected a path, a list of paths, a DataFrame or an Ibis table, found {type(data).__name__}"
         )
     return open_source(paths, con, delimiter=delimiter, encoding=encoding, sheet=sheet)
+
+
+def _read_columns(columns: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
+    if isinstance(columns, Mapping):
+        return columns
+    pairs = [columns] if isinstance(columns, str) else list(columns)
+    wrong = [pair for pair in pairs if not all(pair.partition("="))]
+    if wrong:
+        raise RuleError(
+            f"read_events: {len(wrong)} of {len(pairs)} columns have no name on both sides of a =: "
+            f"{', '.join(map(repr, wrong))}; write ours=theirs, such as channel=utm_medium"
+        )
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _describe(data: object) -> str:
