@@ -10,6 +10,7 @@ import ibis
 from journeylab.errors import RuleError
 from journeylab.formats import format_count, format_duration, format_interval, format_share
 from journeylab.funnel import Funnel, count_spells, list_group_keys
+from journeylab.retention import FREQUENCIES
 from journeylab.rules import parse_duration
 from journeylab.shares import bound_shares
 from journeylab.survival import compare_survival, estimate_curve, estimate_incidence, estimate_quantile
@@ -33,7 +34,6 @@ _COHORT_COLUMNS = (
     *("n_mature", "conversion_mature", "mature_low", "mature_high"),
     *("conversion_censored", "censored_low", "censored_high", "is_immature"),
 )
-_PERIODS = {"D": "D", "W": "W-SUN", "M": "M"}  # as pandas calls them; its weeks are named by their last day
 
 
 def find_spells(funnel: Funnel, step: int | None = None) -> pd.DataFrame:
@@ -198,13 +198,13 @@ def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W") -> pd.Data
     """
     import pandas as pd
 
-    if freq not in _PERIODS:
+    if freq not in FREQUENCIES:
         raise RuleError(f'count_cohorts: freq must be "D" (day), "W" (week) or "M" (month); found {freq!r}')
     _check_by(funnel, _COHORT_COLUMNS)
     counted = _count_cohorts(funnel, freq)
     if counted.empty:
         return pd.DataFrame(columns=[*funnel.by, *_COHORT_COLUMNS])
-    counted = counted.set_index(pd.PeriodIndex(counted["_cohort"], freq=_PERIODS[freq]))
+    counted = counted.set_index(pd.PeriodIndex(counted["_cohort"], freq=FREQUENCIES[freq]))
     span = pd.period_range(counted.index.min(), counted.index.max())
     is_over = span.end_time < pd.Timestamp(funnel.as_of)
     parts = [

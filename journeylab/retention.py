@@ -22,7 +22,7 @@ Clock = Literal["rolling", "calendar"]
 
 _DAY_US = 86_400_000_000
 _DAYS = {"D": 1, "W": 7, "M": 30}  # of a rolling period
-_FREQUENCIES = {"D": "D", "W": "W-SUN", "M": "M"}  # pandas names a week by its last day
+FREQUENCIES = {"D": "D", "W": "W-SUN", "M": "M"}  # pandas names a week by its last day
 _NO_GROUP = "(none)"
 _MOST_NAMES = 20  # that an error lists
 _OVERALL_COLUMNS = ("period", "n", "n_back", "share", "low", "high", "n_cohorts")
@@ -245,14 +245,14 @@ def number_of_day(time: datetime, period: Period) -> int:
     """The same of one time."""
     import pandas as pd
 
-    return int(pd.Period(time, freq=_FREQUENCIES[period]).ordinal)
+    return int(pd.Period(time, freq=FREQUENCIES[period]).ordinal)
 
 
 def dates_of(numbers: pd.Series, period: Period) -> pd.Series:
     """On which day does each numbered period begin?"""
     import pandas as pd
 
-    periods = pd.arrays.PeriodArray(numbers.to_numpy(dtype="int64"), dtype=pd.PeriodDtype(_FREQUENCIES[period]))
+    periods = pd.arrays.PeriodArray(numbers.to_numpy(dtype="int64"), dtype=pd.PeriodDtype(FREQUENCIES[period]))
     dates: pd.Series = pd.Series(periods, index=numbers.index).dt.to_timestamp()
     return dates
 
