@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ibis
 
 from journeylab.errors import RuleError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The builtin functions below exist in DuckDB only, which reads all files. Tables of other backends bring typed
 # timestamps: `utc_of_zoned` knows both, `local_to_utc` refuses theirs.
@@ -65,6 +69,18 @@ def connect(
     # Text that has no zone must not be read in the zone of this machine.
     con.settings["TimeZone"] = "UTC"
     return con
+
+
+def is_in_process(con: ibis.BaseBackend) -> bool:
+    """Does the engine run in this process? Then reading many rows costs next to nothing."""
+    return bool(con.name == "duckdb")
+
+
+def stream(expression: ibis.Table, n_rows: int) -> pa.RecordBatchReader:
+    """Read a query's rows as they come, about `n_rows` at a time, from an engine that runs in this process."""
+    con = expression.get_backend()
+    # Ibis 12 asks DuckDB 2.0 for a method that it no longer has.
+    return con.con.sql(con.compile(expression)).to_arrow_reader(n_rows)
 
 
 @cache

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import ibis
 
 from journeylab.conditions import build_condition, find_columns
-from journeylab.engine import median, round_wait, store
+from journeylab.engine import is_in_process, median, round_wait, store
 from journeylab.errors import RuleError, SchemaError, nearest
 from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
 from journeylab.shares import bound_shares
-from journeylab.walks import add_optional, choose_walks, find_walks, held_columns, judge_walks
+from journeylab.walks import find_walks, held_columns
+from journeylab.walks_in_memory import find_walks_in_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,10 +128,11 @@ def build_funnel(
     end = end_of_observation(steps, as_of)
     seen = find_unit_events(steps, rules, end)
     marked = _mark(seen, rules, events, columns)
-    last_seen = None if rules.within_s is not None else seen.group_by("_unit").agg(_last=seen.timestamp.max())
-    walks = judge_walks(find_walks(marked, rules), last_seen, rules, end)
-    chosen = add_optional(choose_walks(walks, rules), marked, rules)
-    units = store(_describe_units(chosen, marked, rules, columns, by_at, end), steps.get_backend())
+    con = steps.get_backend()
+    find = find_walks_in_memory if is_in_process(con) else find_walks
+    at_steps = [by_at] if isinstance(by_at, int) else range(1, len(rules.steps) + 1)
+    walks = find(marked, rules, end, at_steps)
+    units = store(_describe_units(walks, rules, columns, by_at, end), con)
     if "customer_id" not in units.columns:
         # The unit is the customer: stored once.
         units = units.mutate(customer_id=units.unit).relocate("customer_id", before="reached")
@@ -141,7 +143,7 @@ def build_funnel(
 def find_unit_events(steps: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
     """Which events belong to each unit, in its order, up to the end of observation?
 
-    Adds _unit; position and rank are those in the order of the unit's own events where the customer's would not do.
+    Adds _unit; position and rank are an account's own where the unit is one.
     """
     seen = steps.filter(steps.timestamp <= end)
     seen = seen.mutate(_unit=seen[UNIT_COLUMN[rules.unit]])
@@ -154,9 +156,6 @@ def find_unit_events(steps: ibis.Table, rules: FunnelRules, end: datetime) -> ib
             rank=ibis.dense_rank().over(ibis.window(group_by="_unit", order_by=keys)) + 1,
             position=ibis.row_number().over(ibis.window(group_by="_unit", order_by=full)) + 1,
         )
-    elif rules.order == "strict":
-        # The events of a journey need not be neighbours in the customer's history.
-        seen = seen.mutate(rank=ibis.dense_rank().over(ibis.window(group_by="_unit", order_by="rank")) + 1)
     return seen
 
 
@@ -220,18 +219,19 @@ def _distinct(column: ibis.Value) -> list[str]:
 
 
 def _mark(seen: ibis.Table, rules: FunnelRules, events: frozenset[str], by: tuple[str, ...]) -> ibis.Table:
-    """Flag the events of each step, and keep no others unless the order is strict."""
+    """Flag the events of each step, and keep no others unless they matter too."""
     flags = {f"_step_{i}": _is_step(seen, step, events) for i, step in enumerate(rules.walk_steps, 1)}
     if rules.excluded:
         flags["_excluded"] = ibis.or_(*(_is_step(seen, step, events) for step in rules.excluded))
     held = dict(zip(held_columns(rules), (seen[name].cast("string") for name in rules.hold_constant), strict=True))
     groups = {f"_by_{i}": seen[name].cast("string") for i, name in enumerate(by, 1)}
     owner = {} if UNIT_COLUMN[rules.unit] == "customer_id" else {"customer_id": seen.customer_id}
-    # Where time alone orders the events it is their rank, and one column less to carry (strict needs a number).
-    has_more = rules.order == "strict" or "seq" in seen.columns or "event_id" in seen.columns
-    rank = seen["rank"] if has_more else seen.timestamp
+    # Where time alone orders the events it is their rank, and one column less to carry.
+    rank = seen["rank"] if {"seq", "event_id"} & set(seen.columns) else seen.timestamp
     marked = seen.select("_unit", "position", rank=rank, time=seen.timestamp, **owner, **flags, **held, **groups)
-    return marked if rules.order == "strict" else marked.filter(ibis.or_(*(marked[name] for name in flags)))
+    # With order "strict" others end a walk; without a window the last of all shows how long a unit has been silent.
+    keeps_all = rules.order == "strict" or rules.within_s is None
+    return marked if keeps_all else marked.filter(ibis.or_(*(marked[name] for name in flags)))
 
 
 def _is_step(seen: ibis.Table, step: Step, events: frozenset[str]) -> ibis.BooleanValue:
@@ -249,24 +249,15 @@ def mark_steps(seen: ibis.Table, funnel: Funnel) -> dict[int, ibis.BooleanValue]
 
 
 def _describe_units(
-    walks: ibis.Table,
-    marked: ibis.Table,
-    rules: FunnelRules,
-    by: tuple[str, ...],
-    by_at: str | int,
-    end: datetime,
+    walks: ibis.Table, rules: FunnelRules, by: tuple[str, ...], by_at: str | int, end: datetime
 ) -> ibis.Table:
-    """Name each walk's unit, customer and group."""
+    """Name each walk's unit and group, and say whether its whole window was watched."""
     is_mature = ibis.literal(False)
     if rules.horizon_s is not None:
         is_mature = (
             ibis.literal(end).delta(walks.time_1, unit="microsecond") >= rules.horizon_s * 1_000_000
         ) & ~walks.is_open
-    walks = walks.mutate(is_mature=is_mature)
-    if UNIT_COLUMN[rules.unit] != "customer_id":
-        owners = marked.select("_unit", "customer_id", _walk="position")
-        walks = walks.inner_join(owners, ["_unit", "_walk"])
-    walks = _add_groups(walks, marked, rules, len(by), by_at)
+    walks = _add_groups(walks.mutate(is_mature=is_mature), rules, len(by), by_at)
     return walks.select(
         *(["attempt"] if rules.unit == "attempt" else []),
         *(["customer_id"] if "customer_id" in walks.columns else []),
@@ -276,26 +267,18 @@ def _describe_units(
     ).relocate("unit")
 
 
-def _add_groups(
-    walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, n_columns: int, by_at: str | int
-) -> ibis.Table:
-    """Read the columns of `by` at the wanted step of each walk."""
+def _add_groups(walks: ibis.Table, rules: FunnelRules, n_columns: int, by_at: str | int) -> ibis.Table:
+    """Of the columns of `by` as each step has them, take the wanted ones."""
     if not n_columns:
         return walks
-    steps = [by_at] if isinstance(by_at, int) else range(1, len(rules.steps) + 1)
-    for k in steps:
-        values = {f"_by_{i}_{k}": f"_by_{i}" for i in range(1, n_columns + 1)}
-        here = marked if rules.order == "any" else marked.filter(marked[f"_step_{k}"])
-        here = here.select(**values, _owner="_unit", _place="position")
-        walks = walks.left_join(here, [walks["_unit"] == here["_owner"], walks[f"position_{k}"] == here["_place"]])
-        walks = walks.drop("_owner", "_place")
-    order = list(reversed(steps)) if by_at == "last" else list(steps)
+    order = [by_at] if isinstance(by_at, int) else list(range(1, len(rules.steps) + 1))
+    order = order[::-1] if by_at == "last" else order
     known = {
         f"group_{i}": ibis.coalesce(*(walks[f"_by_{i}_{k}"] for k in order)).fill_null(_NO_GROUP)
         for i in range(1, n_columns + 1)
     }
     if isinstance(by_at, int) and by_at > 1:
-        has_come = walks[f"position_{by_at}"].notnull()
+        has_come = walks[f"time_{by_at}"].notnull()
         known = {name: ibis.ifelse(has_come, value, _NOT_REACHED) for name, value in known.items()}
     walks = walks.mutate(**known)
     return walks.mutate(group=ibis.literal(_SEPARATOR).join([walks[name] for name in known]))
@@ -397,8 +380,6 @@ def count_spells(
         over: until when each start is watched is known beforehand (`end`, at most the window), so all stay at risk to
         that time, whatever else happens to them.
     """
-    import pandas as pd
-
     watched_us = ibis.literal(end).delta(units.time_1, unit="microsecond")
     if rules.horizon_s is not None:
         until_us = ibis.least(watched_us, rules.horizon_s * 1_000_000)
@@ -407,21 +388,16 @@ def count_spells(
         over = ibis.coalesce(units.lost_time, units[f"time_{len(rules.steps)}"])
         until_us = ibis.coalesce(over.delta(units.time_1, unit="microsecond"), watched_us)
         other = ibis.ifelse(over.notnull(), 2, 0).cast("int8")
-    # Until when a unit is watched does not depend on the step: that is counted once, and who came is for each step.
-    has = {f"has_{step}": units[f"time_{step}"].notnull() for step in steps}
-    limit_s = rules.horizon_s
-    watched = units.select(*keys, duration_s=round_wait(until_us, limit_s), ended=other, **has)
-    waiting = watched.group_by(*keys, "duration_s", "ended", *has).agg(n=watched.count()).execute()
     parts = []
     for step in steps:
-        came = units.filter(units[f"time_{step}"].notnull())
-        wait_us = came[f"time_{step}"].delta(came.time_1, unit="microsecond")
-        came = came.select(*keys, step=ibis.literal(step, "int8"), duration_s=round_wait(wait_us, limit_s))
-        parts.append(came.group_by(*keys, "step", "duration_s").agg(n=came.count()))
-    arrived = (ibis.union(*parts) if len(parts) > 1 else parts[0]).execute().assign(ended=1)
-    missing = [waiting[~waiting[f"has_{step}"].astype(bool)].assign(step=step) for step in steps]
-    table: pd.DataFrame = pd.concat([arrived, *missing], ignore_index=True)
-    return table[["step", *keys, "duration_s", "ended", "n"]]
+        time = units[f"time_{step}"]
+        wait_us = ibis.coalesce(time.delta(units.time_1, unit="microsecond"), until_us)
+        ended = ibis.ifelse(time.notnull(), ibis.literal(1, "int8"), other)
+        parts.append(units.select(*keys, step=ibis.literal(step, "int8"), wait_us=wait_us, ended=ended))
+    waits = ibis.union(*parts) if len(parts) > 1 else parts[0]
+    spells = waits.select("step", *keys, "ended", duration_s=round_wait(waits.wait_us, rules.horizon_s))
+    counted: pd.DataFrame = spells.group_by("step", *keys, "duration_s", "ended").agg(n=spells.count()).execute()
+    return counted
 
 
 def _estimate_censored(units: ibis.Table, rules: FunnelRules, keys: list[str], end: datetime) -> pd.DataFrame:

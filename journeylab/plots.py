@@ -82,34 +82,46 @@ def plot_transitions(transitions: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     return _plot_grid(_transition_grid(transitions), _transition_title(transitions), ("next event", "event"), ax)
 
 
-def plot_k_search(k_search: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How well does each number of personas explain customers that the fit has not seen?
+# How the figure that a method judges by is called, and in a sentence
+_JUDGED = {
+    "log_likelihood": ("log-likelihood per customer\n(± one standard error)", "Log-likelihood per held-out customer"),
+    "silhouette": ("average silhouette width", "Average silhouette width"),
+    "bic": ("BIC (lower is better)", "BIC"),
+}
 
-    Draws `Personas.k_search`: k, log_likelihood (per held-out customer; higher is better), behind_best_se (one standard
-    error of the difference to the best k) and chosen.
+
+def plot_k_search(k_search: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What speaks for each number of personas?
+
+    Draws `Personas.k_search`: k, the figure that the method judges by (log_likelihood per held-out customer, with
+    behind_best_se, one standard error of the difference to the best k; silhouette; or bic) and chosen.
     """
     with drawing_style():
         ax = ax or new_axes(6.4, 3.4)
         rows = k_search.sort_values("k")
-        ax.errorbar(
-            rows["k"], rows["log_likelihood"], yerr=rows["behind_best_se"], color=PALETTE[0], marker="o", capsize=3
-        )
-        for k, value in rows.loc[rows["chosen"].astype(bool), ["k", "log_likelihood"]].itertuples(index=False):
+        judged = _find_judged(rows)
+        error = rows["behind_best_se"] if "behind_best_se" in rows else None
+        ax.errorbar(rows["k"], rows[judged], yerr=error, color=PALETTE[0], marker="o", capsize=3)
+        for k, value in rows.loc[rows["chosen"].astype(bool), ["k", judged]].itertuples(index=False):
             ax.plot([k], [value], marker="o", markersize=13, markerfacecolor="none", color=PALETTE[1], linestyle="none")
             ax.annotate(f"chosen: k = {k}", (k, value), (0, -26), textcoords="offset points", ha="center")
         ax.margins(0.12, 0.3)
         ax.set_xticks(rows["k"].tolist())
-        ax.set_title("Personas: fit to held-out customers, by number of personas", loc="left")
+        ax.set_title("What speaks for each number of personas", loc="left")
         ax.set_xlabel("k, number of personas")
-        ax.set_ylabel("log-likelihood per customer\n(± one standard error)")
+        ax.set_ylabel(_JUDGED[judged][0])
         ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _find_judged(k_search: pd.DataFrame) -> str:
+    return next(name for name in _JUDGED if name in k_search)
 
 
 def draw_k_search(k_search: pd.DataFrame) -> Picture:
     """Show the search for the number of personas in a report."""
     chosen, most = int(k_search.loc[k_search["chosen"].astype(bool), "k"].iloc[0]), int(k_search["k"].max())
-    alt = f"Log-likelihood per held-out customer for k from 1 to {most}; chosen: k = {chosen}."
+    alt = f"{_JUDGED[_find_judged(k_search)][1]} for k from 1 to {most}; chosen: k = {chosen}."
     return picture_of(plot_k_search(k_search), alt)
 
 

@@ -1,8 +1,8 @@
 """Every way through a funnel's steps: from each start one walk, and of a unit's walks the one that counts.
 
-Each event of step 1 begins a walk. Two ways lead to "the first event after": where each unit has one walk, a join and
-the smallest rank; where it has many, a running minimum over the unit's events from the last to the first, for a join
-would pair every start with every later event. Both run on any engine.
+Each event of step 1 begins a walk. "The first event after" is a running minimum over the unit's events from the last
+to the first, which any engine knows. Where the engine runs in this process, `walks_in_memory` gives the same answers
+many times sooner.
 """
 
 from __future__ import annotations
@@ -17,33 +17,45 @@ from journeylab.engine import store
 from journeylab.funnel_rules import FunnelRules
 
 _FOUND = ("rank", "time", "position")
+_WALK = ["_unit", "_walk"]
 
 
-def find_walks(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
-    """How far does each walk get, and what stops it?
+def find_walks(marked: ibis.Table, rules: FunnelRules, end: datetime, at_steps: Sequence[int]) -> ibis.Table:
+    """Which walk does each unit have, how far does it get, and is it still on the way?
 
     Parameters
     ----------
     marked
-        The events that matter, or all of them with order "strict": _unit, rank, time, position (both in the unit's
-        order), _step_1 …, _excluded (bool), _held_1 … (text).
+        The events that matter, or all of them with order "strict" or without a window: _unit, rank, time, position
+        (both in the unit's order), _step_1 …, _excluded (bool), _held_1 … (text), [customer_id], _by_1 … (text).
+    end
+        End of observation.
+    at_steps
+        The steps at which the columns _by are wanted.
 
     Returns
     -------
     ibis.Table
-        One row per walk: _unit, _walk (its start's position), the _held columns, reached (the furthest required step),
-        end_rank, end_time (of that step), reached_position, time_1 …, position_1 …, stop_rank and stop_time (of the
-        excluded event, or with order "strict" of the other event, that ended it), is_excluded (bool: it met an
-        excluded event).
+        One row per unit that started (with unit "attempt" per walk that counts): _unit, [attempt], [customer_id] (of
+        the start), reached (the furthest required step), reached_position, is_open, lost_time (null: finished, or still
+        on the way), time_1 … (null where not reached), and of step k _by_1_k ….
     """
+    if rules.order == "strict":
+        # The unit's events are numbered anew: a journey's need not be neighbours in the customer's history.
+        marked = marked.mutate(rank=ibis.dense_rank().over(ibis.window(group_by="_unit", order_by="rank")) + 1)
+    walks = _find_stops(_measure(_follow(marked, rules), rules), marked, rules)
+    walks = _add_optional(_choose(_judge(walks, marked, rules, end), rules), marked, rules)
+    return _look_up(walks, marked, rules, at_steps)
+
+
+def _follow(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """Take the steps from each start."""
     starts = _find_starts(marked, rules)
     if rules.excluded:
         bad = marked.filter(marked["_excluded"]).select("_unit", *_FOUND)
-        found = _first_after(starts, bad, ["_unit"], rules)
-        found = found.select(*_walk_keys(rules), _bad_rank="rank", _bad_time="time")
-        starts = _add(starts, found, rules)
-    walks = _walk_any(marked, starts, rules) if rules.order == "any" else _walk_on(marked, starts, rules)
-    return _find_stops(_measure(walks, rules), marked, rules)
+        found = _look_ahead(starts.select(*_WALK, _before="rank"), bad, ["_unit"])
+        starts = _add(starts, found.select(*_WALK, _bad_rank="rank", _bad_time="time"))
+    return _walk_any(marked, starts, rules) if rules.order == "any" else _walk_on(marked, starts, rules)
 
 
 def held_columns(rules: FunnelRules) -> list[str]:
@@ -51,67 +63,46 @@ def held_columns(rules: FunnelRules) -> list[str]:
     return [f"_held_{i}" for i in range(1, len(rules.hold_constant) + 1)]
 
 
-def _has_many(rules: FunnelRules) -> bool:
-    """Does a unit have more than one walk?"""
-    return rules.entry != "first" or rules.unit == "attempt"
-
-
-def _walk_keys(rules: FunnelRules) -> list[str]:
-    """What tells walks apart?"""
-    return ["_unit", "_walk"] if _has_many(rules) else ["_unit"]
-
-
 def _find_starts(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
     flags = [marked[f"_step_{i}"] for i in range(1, len(rules.steps) + 1)]
     held = held_columns(rules)
     # What has no value cannot hold it.
     starts = marked.filter(ibis.or_(*flags) if rules.order == "any" else flags[0], *(marked[h].notnull() for h in held))
-    if _has_many(rules) or held:
-        starts = starts.select("_unit", *held, *_FOUND, _walk="position", _start="time")
-        if _has_many(rules):
-            return starts
-        first = starts.group_by("_unit").agg(position=starts.position.min())
-        return starts.semi_join(first, ["_unit", "position"])
-    first = starts.group_by("_unit").agg(**{name: starts[name].min() for name in _FOUND})
-    return first.mutate(_walk=first.position, _start=first.time)
+    starts = starts.select("_unit", *held, *_FOUND, _walk="position", _start="time")
+    if rules.entry != "first" or rules.unit == "attempt":
+        return starts
+    first = starts.group_by("_unit").agg(_walk=starts["_walk"].min())
+    return starts.semi_join(first, _WALK)
 
 
 def _walk_on(marked: ibis.Table, starts: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Take the required steps in their order."""
-    keys = ["_unit", *held_columns(rules)]
     arrivals = {1: starts}
     for before, i in pairwise(rules.required):
         # Each step looks only at those who came to the one before; what they carry along is small.
-        here = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
-        arrivals[i] = _first_after(arrivals[before], here, keys, rules, is_step=True)
+        asked = arrivals[before].select(*_carried(rules), _before="rank", _since="time")
+        found = _in_time(_look_ahead(asked, _events_of(marked, i, rules), _step_keys(rules)), rules)
+        arrivals[i] = found.filter(found["rank"] == found["_before"] + 1) if rules.order == "strict" else found
     walks = None
     # From the last to the first: the smallest tables are joined first.
     for i in reversed(rules.required[1:]):
-        found = {f"time_{i}": "time", f"position_{i}": "position", f"_rank_{i}": "rank"}
-        part = arrivals[i].select(*_walk_keys(rules), **found)
-        walks = part if walks is None else _add(part, walks, rules)
-    return _add(starts.rename(time_1="time", position_1="position", _rank_1="rank"), walks, rules)
+        part = arrivals[i].select(*_WALK, **{f"time_{i}": "time", f"position_{i}": "position", f"_rank_{i}": "rank"})
+        walks = part if walks is None else _add(part, walks)
+    return _add(starts.rename(time_1="time", position_1="position", _rank_1="rank"), walks)
 
 
-def _first_after(
-    arrivals: ibis.Table, events: ibis.Table, keys: Sequence[str], rules: FunnelRules, *, is_step: bool = False
-) -> ibis.Table:
-    """For each arrival the first event after it (`is_step`: as the rules want the next step to be)."""
-    left_out = {*keys, *_FOUND, *([] if _has_many(rules) else ["_walk"])}
-    asked = arrivals.select(
-        *keys, *(name for name in arrivals.columns if name not in left_out), _before="rank", _since="time"
-    )
-    is_next = is_step and rules.order == "strict"
-    if _has_many(rules) and not is_next:
-        found = _look_ahead(asked, events, keys)
-        found = found.filter(found["rank"].notnull())
-        return (_in_time(found, rules) if is_step else found).drop("_before", "_since")
-    pairs = asked.join(events, keys)
-    pairs = pairs.filter(pairs["rank"] == pairs["_before"] + 1 if is_next else pairs["rank"] > pairs["_before"])
-    pairs = _in_time(pairs, rules) if is_step else pairs
-    groups = [*keys, *_walk_keys(rules)[1:]]
-    kept = [name for name in (*_FOUND, *asked.columns) if name not in (*groups, "_before", "_since")]
-    return pairs.group_by(groups).agg(**{name: pairs[name].min() for name in kept})
+def _step_keys(rules: FunnelRules) -> list[str]:
+    """What is the same at every step of a walk?"""
+    return ["_unit", *held_columns(rules)]
+
+
+def _carried(rules: FunnelRules) -> list[str]:
+    """What does a walk know about itself on its way?"""
+    return [*_step_keys(rules), "_walk", "_start", *(["_bad_rank"] if rules.excluded else [])]
+
+
+def _events_of(marked: ibis.Table, i: int, rules: FunnelRules) -> ibis.Table:
+    return marked.filter(marked[f"_step_{i}"]).select(*_step_keys(rules), *_FOUND)
 
 
 def _in_time(found: ibis.Table, rules: FunnelRules) -> ibis.Table:
@@ -125,9 +116,9 @@ def _in_time(found: ibis.Table, rules: FunnelRules) -> ibis.Table:
 
 
 def _look_ahead(asked: ibis.Table, events: ibis.Table, keys: Sequence[str], *, with_ties: bool = False) -> ibis.Table:
-    """For each row of `asked` rank, time and position of the first event after `_before` (`with_ties`: or with it).
+    """Rank, time and position of the first event after the rank `_before` (`with_ties`: or with it).
 
-    Nulls where there is none.
+    Rows of `asked` for which there is none are left out.
     """
     offered = events.select(
         *keys,
@@ -145,78 +136,57 @@ def _look_ahead(asked: ibis.Table, events: ibis.Table, keys: Sequence[str], *, w
     of_ties = ibis.desc("_is_event") if with_ties else ibis.asc("_is_event")
     window = ibis.window(group_by=keys, order_by=[ibis.desc("_before"), of_ties], preceding=None, following=0)
     looked = both.mutate(**{name: both[f"_{name}"].min().over(window) for name in _FOUND})
-    return looked.filter(looked["_is_event"] == 0).drop("_is_event", *(f"_{name}" for name in _FOUND))
+    looked = looked.filter(looked["_is_event"] == 0, looked["rank"].notnull())
+    return looked.drop("_is_event", *(f"_{name}" for name in _FOUND))
 
 
-def add_optional(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
-    """When did each walk take the steps that may be left out? Adds their time_i and position_i."""
-    for i in range(1, len(rules.steps) + 1):
-        if rules.order != "any" and i not in rules.required:
-            walks = _add(walks, _first_between(walks, marked, rules, i), rules)
+def _add_optional(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
+    """When did each walk take the steps that may be left out, between the required ones around them?"""
+    for i in sorted(set(range(1, len(rules.steps) + 1)).difference(rules.required)):
+        before, behind = max(j for j in rules.required if j < i), min(j for j in rules.required if j > i)
+        names = {"_before": f"_rank_{before}", "_since": f"time_{before}", "_behind": f"_rank_{behind}"}
+        asked = walks.filter(walks[f"_rank_{before}"].notnull()).select(*_carried(rules), **names)
+        found = _in_time(_look_ahead(asked, _events_of(marked, i, rules), _step_keys(rules)), rules)
+        found = found.filter((found["rank"] < found["_behind"]).fill_null(True))
+        walks = _add(walks, found.select(*_WALK, **{f"time_{i}": "time", f"position_{i}": "position"}))
     return walks
-
-
-def _first_between(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, i: int) -> ibis.Table:
-    """Find an optional step after the required one before it, and before the required one behind it."""
-    keys = ["_unit", *held_columns(rules)]
-    events = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
-    before = max(j for j in rules.required if j < i)
-    behind = min(j for j in rules.required if j > i)
-    names = {"_before": f"_rank_{before}", "_since": f"time_{before}", "_behind": f"_rank_{behind}"}
-    asked = walks.filter(walks[f"_rank_{before}"].notnull())
-    asked = asked.select(*keys, "_walk", "_start", *(["_bad_rank"] if rules.excluded else []), **names)
-    pairs = asked.join(events, keys)
-    pairs = pairs.filter(pairs["rank"] > pairs["_before"], (pairs["rank"] < pairs["_behind"]).fill_null(True))
-    pairs = _in_time(pairs, rules)
-    return pairs.group_by(_walk_keys(rules)).agg(
-        **{f"time_{i}": pairs.time.min(), f"position_{i}": pairs.position.min()}
-    )
 
 
 def _walk_any(marked: ibis.Table, starts: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Take the steps as they come: the k-th is the k-th different one after the start."""
-    keys, bad = ["_unit", *held_columns(rules)], ["_bad_rank"] if rules.excluded else []
-    asked = starts.select(*keys, "_walk", "_start", *bad, _before="rank")
+    asked = starts.select(*_carried(rules), _before="rank")
     firsts = []
     for i in range(1, len(rules.steps) + 1):
-        here = marked.filter(marked[f"_step_{i}"]).select(*keys, *_FOUND)
-        if _has_many(rules):
-            found = _look_ahead(asked, here, keys, with_ties=True)
-            found = found.filter(found["rank"].notnull())
-        else:
-            pairs = asked.join(here, keys)
-            pairs = pairs.filter(pairs["rank"] >= pairs["_before"])
-            found = pairs.group_by(keys).agg(**{name: pairs[name].min() for name in (*_FOUND, "_walk", "_start", *bad)})
-        firsts.append(found.select("_unit", "_walk", "_start", *bad, *_FOUND, _step=ibis.literal(i, "int8")))
+        found = _look_ahead(asked, _events_of(marked, i, rules), _step_keys(rules), with_ties=True)
+        firsts.append(found.drop("_before").mutate(_step=ibis.literal(i, "int8")))
     taken = ibis.union(*firsts)
     # Of one instant the start comes first, whatever its place.
     order = ["rank", taken.position != taken["_walk"], "position", "_step"]
-    in_walk = ibis.window(group_by=_walk_keys(rules), order_by=order)
+    in_walk = ibis.window(group_by=_WALK, order_by=order)
     placed = taken.mutate(_k=ibis.row_number().over(in_walk) + 1, _since=taken.time.lag().over(in_walk))
     placed = _until_late(placed, rules) if rules.window_from == "previous" else _in_time(placed, rules)
-    reached = placed.group_by(_walk_keys(rules)).agg(
+    reached = placed.group_by(_WALK).agg(
         **{
             f"{new}_{k}": placed[name].max(where=placed["_k"] == k)
             for k in range(1, len(rules.steps) + 1)
             for new, name in (("time", "time"), ("position", "position"), ("_rank", "rank"))
         }
     )
-    return _add(starts.drop(*_FOUND), reached, rules)
+    return _add(starts.drop(*_FOUND), reached)
 
 
 def _until_late(placed: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Keep each walk's steps up to the first that came too late after the one before."""
     is_first = placed.mutate(_since=ibis.coalesce(placed["_since"], placed.time))
     is_late = is_first.anti_join(_in_time(is_first, rules), ["_unit", "_walk", "_k"])
-    first_late = is_late.group_by(_walk_keys(rules)).agg(_late=is_late["_k"].min())
-    both = _add(placed, first_late, rules)
+    first_late = is_late.group_by(_WALK).agg(_late=is_late["_k"].min())
+    both = _add(placed, first_late)
     return both.filter((both["_k"] < both["_late"]).fill_null(True))
 
 
-def _add(walks: ibis.Table, found: ibis.Table, rules: FunnelRules) -> ibis.Table:
+def _add(walks: ibis.Table, found: ibis.Table) -> ibis.Table:
     """Add to each walk what was found for it; nulls where nothing was."""
-    keys = _walk_keys(rules)
-    return walks.left_join(found, keys).drop(*(f"{key}_right" for key in keys))
+    return walks.left_join(found, _WALK).drop(*(f"{key}_right" for key in _WALK))
 
 
 def _measure(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
@@ -256,17 +226,14 @@ def _find_stops(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules) -> ib
     return walks.mutate(is_excluded=is_excluded, stop_rank=rank, stop_time=time)
 
 
-def judge_walks(walks: ibis.Table, last_seen: ibis.Table | None, rules: FunnelRules, end: datetime) -> ibis.Table:
-    """Whose time is over? Adds deadline, lost_time (null: finished, or still on the way) and is_open.
-
-    `last_seen`: without a window, the last event of each unit (_unit, _last).
-    """
+def _judge(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, end: datetime) -> ibis.Table:
+    """Whose time is over? Adds deadline, lost_time (null: finished, or still on the way) and is_open."""
     if rules.within_s is not None:
         since = walks["_start"] if rules.window_from == "first" else walks.end_time
         walks = walks.mutate(deadline=since + ibis.interval(seconds=rules.within_s))
         is_over = walks.deadline <= end
     else:
-        walks = walks.inner_join(last_seen, "_unit")
+        walks = walks.inner_join(marked.group_by("_unit").agg(_last=marked.time.max()), "_unit")
         walks = walks.mutate(deadline=walks["_last"] + ibis.interval(seconds=rules.dormant_s)).drop("_last")
         is_over = walks.deadline < end
     is_unfinished = walks.reached < len(rules.steps)
@@ -279,7 +246,7 @@ def judge_walks(walks: ibis.Table, last_seen: ibis.Table | None, rules: FunnelRu
     return walks.mutate(is_open=(walks.reached < len(rules.steps)) & walks.lost_time.isnull())
 
 
-def choose_walks(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
+def _choose(walks: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Which walk does each unit have, and which units are left out because they met an excluded event?"""
     n_steps, drops = len(rules.steps), bool(rules.excluded) and rules.on_exclude == "drop"
     if rules.unit == "attempt":
@@ -348,9 +315,22 @@ def _point_ahead(walks: ibis.Table, rules: FunnelRules, keys: list[str]) -> ibis
     failed_at = ibis.ifelse(walks.is_excluded, walks.stop_rank, walks.end_rank)
     is_ended = (walks.reached == len(rules.steps)) | walks.stop_rank.notnull()
     ended = walks.filter(is_ended).select(*keys, "_walk", _before=failed_at)
-    found = _look_ahead(ended, starts, keys).select("_unit", "_walk", _next="position")
+    found = _look_ahead(ended, starts, keys).select(*_WALK, _next="position")
     if rules.within_s is not None:
         late = walks.filter(~is_ended).select(*keys, "_walk", _before=clock(walks.deadline))
         timed = starts.mutate(rank=clock(starts.time))
-        found = found.union(_look_ahead(late, timed, keys).select("_unit", "_walk", _next="position"))
-    return found.filter(found["_next"].notnull())
+        found = found.union(_look_ahead(late, timed, keys).select(*_WALK, _next="position"))
+    return found
+
+
+def _look_up(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, at_steps: Sequence[int]) -> ibis.Table:
+    """Add the customer who started, and the columns _by at the steps where they are wanted."""
+    if "customer_id" in marked.columns:
+        walks = walks.inner_join(marked.select("_unit", "customer_id", _walk="position"), _WALK)
+    columns = [name for name in marked.columns if name.startswith("_by_")]
+    for k in at_steps if columns else ():
+        here = marked if rules.order == "any" else marked.filter(marked[f"_step_{k}"])
+        here = here.select(_owner="_unit", _place="position", **{f"{name}_{k}": name for name in columns})
+        walks = walks.left_join(here, [walks["_unit"] == here["_owner"], walks[f"position_{k}"] == here["_place"]])
+        walks = walks.drop("_owner", "_place")
+    return walks

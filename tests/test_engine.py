@@ -10,7 +10,7 @@ import ibis
 import pytest
 
 import journeylab as jl
-from journeylab.engine import default_connection, median, store
+from journeylab.engine import default_connection, median, store, stream
 from journeylab.errors import RuleError
 
 
@@ -75,6 +75,13 @@ def test_what_is_stored_without_a_name_is_temporary(tmp_path: Path) -> None:
     again = jl.connect(url)
     assert again.raw_sql("SELECT count(*) FROM information_schema.tables").fetchone()[0] == 0
     again.disconnect()
+
+
+def test_rows_come_in_parts_and_in_order(con: ibis.BaseBackend) -> None:
+    table = store(ibis.memtable({"x": list(range(10))}), con)
+    parts = [batch["x"].to_pylist() for batch in stream(table.filter(table.x != 5), 4)]
+    assert max(map(len, parts)) <= 4
+    assert [x for part in parts for x in part] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
 def test_storing_again_replaces(con: ibis.BaseBackend) -> None:

@@ -625,14 +625,32 @@ def test_funnel_is_that_of_a_walk(con: ibis.BaseBackend) -> None:
 
 def assert_answers(steps: ibis.Table, events: list[Row], question: Question) -> None:
     rules, by, by_at, top, as_of = question
-    funnel = build_funnel(steps, rules, by=by or None, by_at=by_at, top=top, as_of=as_of)
     oracle = Oracle(events, rules, as_of or last_instant(events))
     units = oracle.units(by, by_at, top)
-    assert (funnel.as_of, funnel.by, funnel.labels) == (oracle.as_of, by, tuple(oracle.labels))
-    assert sorted(fetch(funnel.units), key=unit_key) == unit_rows(units, rules, by)
-    assert_same(funnel.table, oracle.table(units, by))
-    assert_reconciles(funnel)
+    for is_in_process in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            # In memory, a few events at a time; and in the engine, as anywhere but on DuckDB.
+            patch.setattr("journeylab.walks_in_memory._PIECE", 5)
+            patch.setattr("journeylab.funnel.is_in_process", lambda con, answer=is_in_process: answer)
+            funnel = build_funnel(steps, rules, by=by or None, by_at=by_at, top=top, as_of=as_of)
+        assert (funnel.as_of, funnel.by, funnel.labels) == (oracle.as_of, by, tuple(oracle.labels))
+        assert sorted(fetch(funnel.units), key=unit_key) == unit_rows(units, rules, by)
+        assert_same(funnel.table, oracle.table(units, by))
+        assert_reconciles(funnel)
     assert_spells(funnel, oracle, units)
+
+
+@pytest.mark.parametrize("order", ["timestamp", ibis.desc("timestamp"), ["event", "customer_id"]])
+def test_stored_order_does_not_matter(con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
+    """Steps lie customer by customer; where they do not, they are sorted first."""
+    monkeypatch.setattr("journeylab.walks_in_memory._PIECE", 2)
+    steps = make_log(con, "k a0 b1 a2 c3", "l a0 b5 c9", "m b0 a3 c4", "n a1 a2 b8")
+    mixed = con.create_table("mixed", steps.order_by(order), temp=True)
+    rules = FunnelRules(["a", "b", "c"], entry="latest", within="1h")
+    whole, again = build_funnel(steps, rules, by="customer_id"), build_funnel(mixed, rules, by="customer_id")
+    assert sorted(fetch(again.units), key=unit_key) == sorted(fetch(whole.units), key=unit_key)
+    assert_same(again.table, whole.table)
+    assert count(mixed) == [4, 3, 2]
 
 
 @examples(1)

@@ -203,6 +203,29 @@ def test_a_weight_equals_repetition() -> None:
     assert weighted.score(counts, sample_weight=weights) == pytest.approx(repeated.score(counts[repeated_rows]))
 
 
+def test_a_row_that_stands_for_nobody_is_left_out() -> None:
+    counts = count(simulate(plant(2, seed=7), 60, seed=8)[0])
+    without = MarkovMixture(2).fit(counts[:40])
+    weighted = MarkovMixture(2).fit(counts, sample_weight=np.arange(60) < 40)
+    np.testing.assert_array_equal(weighted.columns_, without.columns_)
+    np.testing.assert_array_equal(weighted.log_probabilities_, without.log_probabilities_)
+
+
+def test_sums_of_log_probabilities_are_exact() -> None:
+    counts = count(simulate(plant(3, seed=5), 300, seed=6)[0])
+    model = MarkovMixture(3).fit(counts)
+    for logs in (model.log_probabilities_, model.log_unseen_):
+        assert (logs * 2**24 == np.rint(logs * 2**24)).all()
+        assert -25 <= logs.min() <= logs.max() <= 0
+    rng = np.random.default_rng(0)
+    one = counts[[7]].tocoo()
+    for _ in range(20):  # the same customer, whose counts are stored in another order
+        order = rng.permutation(len(one.data))
+        cells = one.data[order], (one.coords[0][order], one.coords[1][order])
+        again = sparse.csr_array(cells, shape=one.shape)
+        np.testing.assert_array_equal(model.predict_proba(again), model.predict_proba(counts[[7]]))
+
+
 def test_parameters_are_those_that_the_data_could_move() -> None:
     # with two outcomes: the start {0, 1}, where to after 0 {1, 2}, whether to go on after 1 {yes, no}
     journeys = [Journey(0, (0, 1)), Journey(1, (1, 0, 2)), Journey(2, (0, 1))]
@@ -276,7 +299,7 @@ def test_more_personas_than_customers_who_differ() -> None:
     with pytest.raises(RuleError) as error:
         MarkovMixture(3).fit(counts)
     assert str(error.value) == (
-        "k (n_components) is 3, but only 2 customers differ (3 rows); choose a number from 1 to 2"
+        "k (n_components) is 3, but only 2 customers differ (of 3); choose a number from 1 to 2"
     )
     MarkovMixture(2).fit(counts)
 
@@ -284,19 +307,30 @@ def test_more_personas_than_customers_who_differ() -> None:
 @pytest.mark.parametrize(
     ("counts", "weights", "said"),
     [
-        (np.ones((2, 9)), None, "X has 9 columns"),
-        (-np.ones((2, 10)), None, "X holds 20 negative or missing counts"),
-        (np.full((2, 10), np.nan), None, "X holds 20 negative or missing counts"),
-        (np.ones((2, 10)), [1.0], r"sample_weight has shape \(1,\); expected one weight for each of 2 rows"),
-        (np.ones((2, 10)), [1.0, 0.0], "sample_weight holds 1 weights that are not above 0"),
+        (
+            np.ones((2, 9)),
+            None,
+            r"X has 9 feature\(s\); for n events it needs n starts, n \* n transitions, n ends, n continuations and n "
+            r"for each outcome of an emission: 4, 10, 18 … with emissions=\(\)",
+        ),
+        (-np.ones((2, 10)), None, "Negative values in data passed to X in MarkovMixture"),
+        (np.full((2, 10), np.nan), None, "Input X contains NaN"),
+        (np.ones((2, 10)), [1.0], r"sample_weight.shape == \(1,\), expected \(2,\)"),
+        (np.ones((2, 10)), [1.0, -1.0], "Negative values in data passed to `sample_weight`"),
     ],
 )
 def test_input_that_cannot_be_counts_is_refused(counts: object, weights: object, said: str) -> None:
-    with pytest.raises(RuleError, match=said):
+    with pytest.raises(ValueError, match=said):
         MarkovMixture(1).fit(counts, sample_weight=weights)
+
+
+@pytest.mark.parametrize("arguments", [{"n_init": 0}, {"smoothing": 0}])
+def test_settings_that_lead_nowhere_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(RuleError, match=r"n_init=.* must be at least 1 and smoothing=.* above 0"):
+        MarkovMixture(1, **arguments).fit(np.ones((2, 10)))
 
 
 def test_another_number_of_events_is_refused() -> None:
     model = MarkovMixture(1).fit(np.ones((2, 10)))
-    with pytest.raises(RuleError, match="X has 4 columns; the mixture was fitted on 10"):
+    with pytest.raises(ValueError, match="X has 4 features, but MarkovMixture is expecting 10 features"):
         model.predict(np.ones((2, 4)))

@@ -76,6 +76,9 @@ def make_flows(events=FIVE, max_step=5):
     return pd.DataFrame(rows, columns=["step", "event", "next_event", "n"])
 
 
+NOTHING_MORE = {"traits": pd.DataFrame(), "medoids": pd.DataFrame(), "stability": None, "verdict": None, "stated": None}
+
+
 def make_personas(events=FIVE, names=("loyal · buyers", "browsers")):
     n = [700, 300]
     summary = pd.DataFrame(
@@ -100,7 +103,7 @@ def make_personas(events=FIVE, names=("loyal · buyers", "browsers")):
         for i, event in enumerate(events)
     ]
     profile = pd.DataFrame(rows, columns=["persona", "event", "share", "share_elsewhere", "difference", "effect"])
-    return SimpleNamespace(summary=summary, profile=profile)
+    return SimpleNamespace(summary=summary, profile=profile, **NOTHING_MORE)
 
 
 def all_pictures(events):
@@ -306,7 +309,7 @@ class TestPersonas:
 
     def test_one_persona_has_nothing_that_sets_it_apart(self):
         personas = make_personas()
-        one = SimpleNamespace(summary=personas.summary.head(1), profile=personas.profile.head(0))
+        one = SimpleNamespace(summary=personas.summary.head(1), profile=personas.profile.head(0), **NOTHING_MORE)
         assert "What sets them apart</p>" not in draw_personas(one).html
 
 

@@ -1,91 +1,181 @@
-"""How many personas do the customers support?"""
+"""How many personas do the customers support, and are they really there?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from journeylab.personas.folding import fold_rows, order_by_content
-from journeylab.personas.markov import MarkovMixture
+from journeylab.formats import format_count
+from journeylab.personas.family import Family, Predict, Rows, Weights
+from journeylab.personas.stability import bootstrap_personas, part_customers, search_null
 
-if TYPE_CHECKING:
-    from scipy import sparse
+Verdict = Literal["clear", "weak", "none"]
+Fit: TypeAlias = Callable[[Rows, Weights, int, int], Predict]
 
-_MOST_CUSTOMERS = 10_000  # enough to see a persona of a few percent; keeps the search to seconds
-_FEW_CUSTOMERS = 1_000  # up to here every customer is held out once; above, one fifth is enough
-_LEAST_CUSTOMERS = 30
-_PARTS = 5
-_RESTARTS = 4
-_STEPS = 100  # where nothing is to be found, EM wanders on without end
-# A gain below this is nothing that one customer's history could tell: of a nat, in which a coin holds 0.69
-_LEAST_GAIN = 0.02
+# Hennig's reading of a mean Jaccard (manual of clusterboot in R's fpc): a stable cluster has 0.75 or more; between 0.6
+# and 0.75 there is a pattern, but who belongs to it is doubtful; below, it should not be trusted.
+_STABLE = 0.75
+_TRUSTED = 0.6
+_NULL_DEVIATIONS = 3  # above the mean of logs of one persona: farther than any of ten such logs can lie
+_BOOTSTRAPS_PER_LOG = 4  # logs of one persona, and partings into halves, are dearer than bootstraps
 
 
-def search_k(moves: sparse.csr_array, *, k_max: int, seed: int) -> pd.DataFrame:
-    """How well does each number of personas foresee customers that it has not seen?
-
-    Up to 10,000 customers, drawn by `seed`, are parted in five; mixtures of 1 to `k_max` personas learn from four parts
-    and foresee the fifth (each part in turn up to 1,000 customers). Chosen is the smallest k whose log-likelihood per
-    held-out customer is within one standard error of the best, or within 0.02 of it.
-
-    The standard error is that of the paired differences, customer by customer, for their lengths differ far more than
-    the models do. Moves that nobody in the four parts made are not judged: how likely they are is the prior's guess,
-    not a persona's. BIC stands beside it and does not choose: with many events it charges for parameters that hardly
-    play a part, and sees one persona where there are five.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """How many personas, and how sure are we of them? Made by `choose_personas`.
 
     Parameters
     ----------
-    moves : scipy.sparse.csr_array
-        One row per customer, as `MarkovMixture` reads it.
-    k_max : int
-        Largest k tried; less where the customers are not so many or all alike.
-
-    Returns
-    -------
-    pandas.DataFrame
-        k, log_likelihood (per held-out customer, natural logarithm), behind_best (what it lacks to the best k),
-        behind_best_se (standard error of that), bic (on the four parts last learned from), chosen (bool). With fewer
-        than thirty customers only k = 1, and nothing is held out.
+    k : int
+    k_search : pandas.DataFrame
+        One row per k tried, with the figures by which the method judges it, and chosen (bool: what these figures speak
+        for, also where k was given).
+    stability : pandas.DataFrame
+        One row per persona, by falling size: persona (int from 1), jaccard (mean over the bootstraps, 0 to 1: how much
+        of it is found again; see `match_personas`), low and high (between which the middle 95 % of the bootstraps lie),
+        is_stable (bool; one that is not should bear no name). One persona alone is always found again.
+    prediction_strength : float
+        Mean over partings into halves, 0 to 1; see `foretell_personas`. 1 for one persona.
+    null_jaccard, null_strength : float
+        What mean Jaccard and prediction strength of k personas hardly exceed in logs of one persona; NaN for k = 1.
+    verdict : "clear", "weak" or "none"
+        none: one persona explains the data as well. weak: some may not be there. clear: all are.
+    reason : str
+        Why, in a sentence.
     """
-    if moves.shape[0] < _LEAST_CUSTOMERS:
-        nothing = {"log_likelihood": np.nan, "behind_best": np.nan, "behind_best_se": np.nan}
-        return pd.DataFrame([{"k": 1, **nothing, "bic": MarkovMixture(1).fit(moves).bic(moves), "chosen": True}])
-    splits = _split(moves, seed)
-    n_distinct = min(fold_rows(learn, np.ones(learn.shape[0]))[0].shape[0] for learn, _ in splits)
-    ks = np.arange(1, min(k_max, n_distinct) + 1)
-    foreseen, bics = [], []
-    for k in ks:
-        mixture = MarkovMixture(int(k), n_init=_RESTARTS, max_iter=_STEPS, random_state=seed)
-        foreseen.append(np.concatenate([mixture.fit(learn).score_samples(judge) for learn, judge in splits]))
-        bics.append(mixture.bic(splits[-1][0]))
-    log_likelihood = np.array(foreseen)
-    mean = log_likelihood.mean(axis=1)
-    behind = log_likelihood[mean.argmax()] - log_likelihood
-    error = behind.std(axis=1, ddof=1) / np.sqrt(behind.shape[1])
-    good_enough = behind.mean(axis=1) <= np.maximum(error, _LEAST_GAIN)
-    return pd.DataFrame(
-        {
-            "k": ks,
-            "log_likelihood": mean,
-            "behind_best": behind.mean(axis=1),
-            "behind_best_se": error,
-            "bic": bics,
-            "chosen": np.arange(len(ks)) == good_enough.argmax(),
-        }
+
+    k: int
+    k_search: pd.DataFrame
+    stability: pd.DataFrame
+    prediction_strength: float
+    null_jaccard: float
+    null_strength: float
+    verdict: Verdict
+    reason: str
+
+
+def choose_personas(
+    family: Family, ks: Sequence[int], *, seed: int = 0, n_boot: int = 20, progress: bool = False
+) -> Choice:
+    """How many personas do the customers support, and are they really there?
+
+    The method's own figures choose k. Whether its personas are found again, and better than in logs of one persona,
+    does not change k: it decides about the verdict, and which of them bear a name.
+
+    Parameters
+    ----------
+    family : Family
+        Of a method, such as `markov_family`. Its rows come in an order that no name can change.
+    ks : sequence of int
+        The numbers to choose from, from 1 on; or one that is given, beside which one persona is tried.
+    seed : int
+        From 0; the same seed gives the same choice.
+    n_boot : int
+        Bootstraps, from 8; a quarter as many partings into halves and logs of one persona.
+    progress : bool
+        Show a bar.
+
+    Raises
+    ------
+    RuleError
+        If fewer customers differ than a given k.
+    """
+    from tqdm.auto import tqdm
+
+    n_logs = n_boot // _BOOTSTRAPS_PER_LOG
+    with tqdm(total=2 + n_boot + 6 * n_logs, desc="personas", unit="fit", disable=not progress) as bar:
+        k_search = family.score_k(sorted({1, *ks}), seed)
+        bar.update()
+        k = ks[0] if len(ks) == 1 else _read_chosen(k_search)
+        if k == 1:
+            return _choose_one(k_search, family)
+        family = replace(family, fit=_tell(family.fit, bar.update))
+        labels = family.fit(family.rows, family.weights, k, seed)(family.rows)
+        jaccards = bootstrap_personas(family, k, labels, seed=seed, n_boot=n_boot)
+        strength = part_customers(family, k, seed=seed, n_parts=n_logs)
+        null = search_null(family, k, seed=seed, n_logs=n_logs)
+    return _judge(k_search, family, jaccards, float(strength.mean()), *map(_bound_null, null))
+
+
+def _tell(fit: Fit, tick: Callable[[], object]) -> Fit:
+    """The same, and moves the bar on."""
+
+    def fit_and_tick(rows: Rows, weights: Weights, k: int, seed: int) -> Predict:
+        predict = fit(rows, weights, k, seed)
+        tick()
+        return predict
+
+    return fit_and_tick
+
+
+def _choose_one(k_search: pd.DataFrame, family: Family) -> Choice:
+    stability = pd.DataFrame([{"persona": 1, "jaccard": 1.0, "low": 1.0, "high": 1.0, "is_stable": True}])
+    reason = f"{_tell_one(k_search, family)}."
+    return Choice(1, k_search, stability, 1.0, float("nan"), float("nan"), "none", reason)
+
+
+def _judge(
+    k_search: pd.DataFrame,
+    family: Family,
+    jaccards: Weights,
+    strength: float,
+    null_jaccard: float,
+    null_strength: float,
+) -> Choice:
+    k, jaccard = jaccards.shape[1], jaccards.mean(axis=0)
+    low, high = np.quantile(jaccards, [0.025, 0.975], axis=0)
+    stability = pd.DataFrame({"persona": np.arange(1, k + 1), "jaccard": jaccard, "low": low, "high": high})
+    stability["is_stable"] = jaccard >= _TRUSTED
+    is_above = jaccard.mean() > null_jaccard, strength > null_strength
+    doubtful = stability[jaccard < _STABLE]
+    verdict: Verdict = "none"
+    if _read_chosen(k_search) == 1:
+        what = _tell_one(k_search, family)
+    elif not any(is_above):
+        what = f"{k} personas are found again no better than where there is only one"
+    elif len(doubtful) or not all(is_above):
+        verdict, what = "weak", _tell_doubts(k, doubtful)
+    else:
+        verdict, what = "clear", f"All {k} personas are found again when customers are redrawn"
+    reason = (
+        f"{what} (mean Jaccard {jaccard.mean():.2f}, in logs of one persona up to {null_jaccard:.2f}; prediction "
+        f"strength {strength:.2f}, there up to {null_strength:.2f})."
     )
+    return Choice(k, k_search, stability, strength, null_jaccard, null_strength, verdict, reason)
 
 
-def _split(moves: sparse.csr_array, seed: int) -> list[tuple[sparse.csr_array, sparse.csr_array]]:
-    """Draw customers to learn from and others to judge by, the latter without moves that none of the former made."""
-    # in an order without names, so that renaming customers or events draws the same ones
-    order, _ = order_by_content(moves, np.ones(moves.shape[0]))
-    drawn = moves[np.random.default_rng(seed).permutation(order)[:_MOST_CUSTOMERS]]
-    part = np.arange(drawn.shape[0]) % _PARTS
-    splits = []
-    for held_out in range(_PARTS if drawn.shape[0] <= _FEW_CUSTOMERS else 1):
-        learn, judge = drawn[part != held_out], drawn[part == held_out]
-        judge.data *= (learn.sum(axis=0) > 0)[judge.indices]
-        splits.append((learn, judge))
-    return splits
+def _read_chosen(k_search: pd.DataFrame) -> int:
+    return int(k_search.loc[k_search["chosen"], "k"].iloc[0])
+
+
+def _bound_null(figures: Weights) -> float:
+    return min(1.0, float(figures.mean() + _NULL_DEVIATIONS * figures.std(ddof=1)))
+
+
+def _tell_one(k_search: pd.DataFrame, family: Family) -> str:
+    customers, most = f"{format_count(family.weights.sum())} customers", int(k_search["k"].max())
+    if most == 1:
+        return f"{customers} are too few, or too much alike, to be told apart"
+    others = f"{most} do" if len(k_search) == 2 else f"any number up to {most} does"
+    return f"One persona explains the {customers} as well as {others}"
+
+
+def _tell_doubts(k: int, doubtful: pd.DataFrame) -> str:
+    if doubtful.empty:
+        return f"{k} personas stand out from those of customers who are all alike by one measure only"
+    # rounded down, lest 0.749 be said to be less than 0.75
+    shown = np.floor(100 * doubtful["jaccard"]) / 100
+    numbers = [f"{persona} ({jaccard:.2f})" for persona, jaccard in zip(doubtful["persona"], shown, strict=True)]
+    listed = " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
+    return f"Of {k} personas, less than {_STABLE} is found again of {listed} when customers are redrawn"
+
+
+def search_k(moves: Any, *, k_max: int, seed: int) -> pd.DataFrame:
+    """Stand in until `fit_personas` asks `choose_personas`."""
+    from journeylab.personas.markov_family import markov_family
+
+    return markov_family(moves).score_k(range(1, k_max + 1), seed)

@@ -22,12 +22,43 @@ _KMEANS_ROWS = 5_000
 _KMEANS_STEPS = 5
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which column of the counts is which outcome of which draw?
+
+    For n events: n starts, n * n moves, n ends, n continuations; then n * m columns for each emission of m outcomes.
+    Moves and emissions come event by event. Draws are numbered: 0 the start; then, of each event in turn, where to;
+    after all of these whether to go on, and after these each emission.
+    """
+
+    n_events: int
+    emissions: tuple[int, ...] = ()
+
+    @property
+    def bounds(self) -> NDArray[np.int64]:
+        """First column of the moves, ends, continuations and each emission, and the number of all columns."""
+        n = self.n_events
+        return np.cumsum([n, n * n, n, n, *(n * m for m in self.emissions)])
+
+    def count_outcomes(self) -> NDArray[np.int64]:
+        """How many outcomes has each draw?"""
+        n = self.n_events
+        return np.repeat([n, n, 2, *self.emissions], [1, n, n, *(n for _ in self.emissions)])
+
+    def read_draws(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which draw are columns outcomes of?"""
+        n, bounds = self.n_events, self.bounds
+        kind = np.searchsorted(bounds, columns, side="right")
+        event = (columns - np.append(0, bounds)[kind]) // np.array([n, n, 1, 1, *self.emissions])[kind]
+        return np.where(kind == 0, 0, 1 + event + n * (kind - 1 - (kind > 2)))
+
+
 @dataclass(frozen=True, eq=False)
 class Chains:
     """Logarithms of what EM estimates, one column per persona."""
 
     log_p: Floats  # (n_columns, k): of a column among those that it is drawn from
-    log_unseen: Floats  # (1 + 2 * n_events, k): of a single column not seen, for each draw
+    log_unseen: Floats  # (n_draws, k): of a single column not seen, for each draw
     log_w: Floats  # (k,): share of the persona
 
 
@@ -75,7 +106,7 @@ class Evidence:
 
 
 def gather_evidence(
-    counts: sparse.csr_array, weights: Floats, columns: NDArray[np.int64], n_events: int, smoothing: float
+    counts: sparse.csr_array, weights: Floats, columns: NDArray[np.int64], layout: Layout, smoothing: float
 ) -> tuple[Evidence, NDArray[np.int64]]:
     """Fold and sort the customers, and lay out the prior.
 
@@ -86,14 +117,15 @@ def gather_evidence(
     counts, weights = counts[rows][:, order], weights[rows]
     counts.sort_indices()  # so that sums run in this order too
     columns, seen = columns[order], counts.T @ weights
-    draw = read_draws(columns, n_events)
-    by_draw = sparse.csr_array((np.ones(len(draw)), (draw, np.arange(len(draw)))), (1 + 2 * n_events, len(draw)))
-    # next events are alike to the prior; whether to go on is as likely as after any event
-    is_end, is_exit = draw > n_events, (columns - n_events**2) // n_events == 1
+    draw, n_outcomes = layout.read_draws(columns), layout.count_outcomes()
+    by_draw = sparse.csr_array((np.ones(len(draw)), (draw, np.arange(len(draw)))), (len(n_outcomes), len(draw)))
+    # outcomes are alike to the prior; but whether to go on is as likely as after any event
+    moves_end, ends_end, end = layout.bounds[1:4]
+    is_exit, is_end = (columns >= moves_end) & (columns < ends_end), (columns >= moves_end) & (columns < end)
     exit_rate = np.clip(seen[is_exit].sum() / max(seen[is_end].sum(), 1), 1e-6, 1 - 1e-6)
-    likely = np.where(is_end, np.where(is_exit, exit_rate, 1 - exit_rate), 1 / n_events)
+    likely = np.where(is_end, np.where(is_exit, exit_rate, 1 - exit_rate), 1 / n_outcomes[draw])
     total = smoothing * np.maximum(by_draw @ (seen > 0), 1.0)
-    return Evidence(counts, weights, draw, by_draw, total[draw] * likely, total / n_events, total), np.argsort(order)
+    return Evidence(counts, weights, draw, by_draw, total[draw] * likely, total / n_outcomes, total), np.argsort(order)
 
 
 def climb_from_seeds(
@@ -143,12 +175,6 @@ def _seed_by_customers(evidence: Evidence, k: int, rng: np.random.Generator) -> 
     chosen = rng.choice(len(shares), size=k, replace=False, p=evidence.weights / evidence.weights.sum())
     shares[chosen, np.arange(k)] = 1.0
     return shares
-
-
-def read_draws(columns: NDArray[np.int64], n_events: int) -> NDArray[np.int64]:
-    """Which draw are columns outcomes of? 0: the start; 1 + i: where to after event i; 1 + n + i: whether to go on."""
-    move, end = columns - n_events, columns - n_events - n_events**2
-    return np.where(move < 0, 0, np.where(end < 0, 1 + move // n_events, 1 + n_events + end % n_events))
 
 
 def by_persona(log_likelihood: Floats, log_w: Floats) -> Floats:

@@ -1,0 +1,210 @@
+"""Short names from what sets each persona apart, in English, Polish and Russian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, count
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from journeylab.errors import RuleError, nearest
+
+if TYPE_CHECKING:
+    from journeylab.personas.fit import Personas
+
+Language = Literal["en", "pl", "ru"]
+
+_LEAST_EFFECT = 0.2  # Cohen (1988): a small difference; less names nobody
+_LEAST_QUALITY = 0.5  # a medium one: a word beside the events must be worth its place
+_P = 0.05
+_LONGEST = 3  # marks in a name
+# Some words are true of a range only: about one journey per customer, more than half of the events.
+_BELOW, _FROM = {"one visit": 1.1}, {"channel": 0.5}
+
+# Names from data stand by themselves or after a word that asks for no case: what data say is never inflected.
+_TEXTS = {
+    "everyone": {"en": "everyone", "pl": "wszyscy", "ru": "все"},
+    "nobody": {"en": "nobody", "pl": "nikt", "ru": "никто"},
+    "unstable": {"en": "persona {} (unstable)", "pl": "persona {} (niestabilna)", "ru": "персона {} (неустойчива)"},
+    "start": {"en": "start", "pl": "początek", "ru": "начало"},
+    "end": {"en": "end", "pl": "koniec", "ru": "конец"},
+    "quick": {"en": "quick", "pl": "szybcy", "ru": "быстрые"},
+    "slow": {"en": "slow", "pl": "powolni", "ru": "медленные"},
+    "soon": {"en": "quick to the goal", "pl": "krótka droga do celu", "ru": "короткий путь к цели"},
+    "late": {"en": "slow to the goal", "pl": "długa droga do celu", "ru": "долгий путь к цели"},
+    "returning": {"en": "returning", "pl": "powracający", "ru": "возвращающиеся"},
+    "one visit": {"en": "one visit", "pl": "jedna wizyta", "ru": "один визит"},
+    "high value": {"en": "high value", "pl": "wysoka wartość", "ru": "высокая ценность"},
+    "low value": {"en": "low value", "pl": "niska wartość", "ru": "низкая ценность"},
+    "goal": {"en": "often reach the goal", "pl": "często osiągają cel", "ru": "часто достигают цели"},
+    "no goal": {"en": "rarely reach the goal", "pl": "rzadko osiągają cel", "ru": "редко достигают цели"},
+    "channel": {"en": "mostly {}", "pl": "głównie {}", "ru": "в основном {}"},
+}
+
+# A trait of `compare_segments`, and whether there is more of it than elsewhere
+_WORDS = {
+    ("tempo", False): "quick",
+    ("tempo", True): "slow",
+    ("time_to_goal", False): "soon",
+    ("time_to_goal", True): "late",
+    ("journeys", True): "returning",
+    ("journeys", False): "one visit",
+    ("value", True): "high value",
+    ("value", False): "low value",
+    ("conversion", True): "goal",
+    ("conversion", False): "no goal",
+    ("channel", True): "channel",
+}
+
+
+def name_personas(
+    profile: pd.DataFrame,
+    traits: pd.DataFrame,
+    transitions: pd.DataFrame,
+    *,
+    sizes: Sequence[int],
+    unstable: Iterable[int] = (),
+    lang: Language = "en",
+) -> list[str]:
+    """Which short name tells each persona from the others?
+
+    Its one or two most over-represented events, behind what else marks it clearly: tempo, channel, coming back, value,
+    goal. Where nothing stands out, the transition that gives it away most. No name is used twice, and a persona that
+    was not found again is only numbered.
+
+    Parameters
+    ----------
+    profile, transitions : pandas.DataFrame
+        From `profile_personas` and `estimate_transitions`.
+    traits : pandas.DataFrame
+        Tested differences to all others, from `compare_segments`; may be empty.
+    sizes : sequence of int
+        Customers of each persona.
+    unstable : iterable of int
+        Numbers of the personas that are not found again when customers are drawn anew.
+    lang : "en", "pl" or "ru"
+
+    Returns
+    -------
+    list of str
+        One per persona, in their order.
+    """
+    if lang not in _TEXTS["everyone"]:
+        raise RuleError(f'lang="{lang}" is not known; choose one of {", ".join(_TEXTS["everyone"])}')
+    names: list[str] = []
+    shaky = set(unstable)
+    for number, n in enumerate(sizes, start=1):
+        if number in shaky:
+            choices = [_TEXTS["unstable"][lang].format(number)]
+        elif n == 0 or len(sizes) == 1:
+            choices = [_TEXTS["everyone" if n else "nobody"][lang]]
+        else:
+            choices = _find_names(profile, traits, transitions, number, lang)
+        numbered = (f"{choices[0]} ({i})" for i in count(number))
+        names.append(next(name for name in chain(choices, numbered) if name not in names))
+    return names
+
+
+def _find_names(
+    profile: pd.DataFrame, traits: pd.DataFrame, transitions: pd.DataFrame, number: int, lang: Language
+) -> list[str]:
+    """Names that would fit a persona, the best first."""
+    own = profile[(profile["persona"] == number) & (profile["effect"] >= _LEAST_EFFECT)]
+    events = own["event"][own["effect"] >= own["effect"].max() / 2].tolist()
+    words = _find_qualities(traits, number, own["effect"].max() / 2 if events else 0.0, lang)
+    if not events and not words:
+        events = [_find_strongest_move(transitions, number, lang)]
+    n_events = min(2, len(events))
+    n_words = min(_LONGEST - n_events, len(words))
+    lengths = [(n_events, n_words)]
+    lengths += [(length, n_words) for length in range(n_events + 1, len(events) + 1)]
+    lengths += [(n_events, length) for length in range(n_words + 1, len(words) + 1)]
+    return [_join(words[:n_words], events[:n_events]) for n_events, n_words in lengths]
+
+
+def _join(words: list[str], events: list[str]) -> str:
+    said = ", ".join(words)
+    return ": ".join(part for part in (said[:1].upper() + said[1:], " · ".join(events)) if part)
+
+
+def _find_qualities(traits: pd.DataFrame, number: int, least: float, lang: Language) -> list[str]:
+    """What beside its events marks a persona clearly, in words, the strongest first?"""
+    if traits.empty:
+        return []
+    is_clear = (traits["p_adjusted"] < _P) & (traits["effect"].abs() >= max(least, _LEAST_QUALITY))
+    own = traits[(traits["segment"] == number) & is_clear & ~traits["is_small"].astype(bool)]
+    own = own.iloc[np.argsort(-own["effect"].abs().to_numpy(), kind="stable")]
+    found = []
+    for row in own.to_dict("records"):
+        word = _WORDS.get((row["kind"], bool(row["effect"] > 0)))
+        if word is not None and row["value"] < _BELOW.get(word, np.inf) and row["value"] >= _FROM.get(word, -np.inf):
+            found.append(_TEXTS[word][lang].format(row["trait"]))
+    return found
+
+
+def _find_strongest_move(transitions: pd.DataFrame, number: int, lang: Language) -> str:
+    """The move by which most of a persona's journeys differ from what all customers do (a log-likelihood ratio)."""
+    sides = transitions[["event", "next_event"]]
+    made = pd.DataFrame({"before": pd.factorize(sides["event"])[0], "after": pd.factorize(sides["next_event"])[0]})
+    made = made.assign(persona=transitions["persona"], n=transitions["n"])
+    rate = made["n"] / made.groupby(["persona", "before"])["n"].transform("sum")
+    n_all = made.groupby(["before", "after"])["n"].transform("sum")
+    rate_all = n_all / made.groupby("before")["n"].transform("sum")
+    own = (made["persona"] == number) & (made["n"] > 0)
+    gain = made["n"][own] * np.log(rate[own] / rate_all[own])
+    before, after = sides.loc[gain.idxmax()]
+    return f"{_TEXTS['start'][lang] if before is None else before} → {_TEXTS['end'][lang] if after is None else after}"
+
+
+def rename_personas(personas: Personas, names: Mapping[int, str]) -> Personas:
+    """Which names do you give the personas? A copy with these; all others keep theirs.
+
+    Parameters
+    ----------
+    personas : Personas
+    names : mapping
+        Number of a persona → its name, such as ``{1: "Bargain hunters"}``.
+
+    Raises
+    ------
+    RuleError
+        If a number is not one of the personas, a name is empty or used twice, or a persona was not found again when
+        customers were drawn anew: a name would make it look as if it were there. All at once.
+    """
+    own = dict(zip(personas.summary["persona"].tolist(), personas.summary["name"].tolist(), strict=True))
+    given = {number: name.strip() if isinstance(name, str) else name for number, name in names.items()}
+    problems = [_say_unknown(number, own) for number in given if number not in own]
+    problems += [f"the name of {n} is {name!r}; give a text" for n, name in given.items() if not _is_name(name)]
+    unstable = find_unstable(personas.stability)
+    problems += [
+        f"persona {number} is not stable: customers drawn anew do not make it again, so it has a number and no name"
+        for number in given
+        if number in unstable
+    ]
+    renamed = own | {number: name for number, name in given.items() if number in own}
+    for name in sorted({name for name in given.values() if _is_name(name)}):
+        numbers = [str(number) for number, other in renamed.items() if other == name]
+        if len(numbers) > 1:
+            problems.append(f'personas {" and ".join(numbers)} would both be called "{name}"')
+    if problems:
+        raise RuleError(f"rename_personas: {'; '.join(problems)}")
+    summary = personas.summary.assign(name=[renamed[number] for number in personas.summary["persona"]])
+    return replace(personas, summary=summary)
+
+
+def find_unstable(stability: pd.DataFrame | None) -> set[int]:
+    """Which personas are not found again when customers are drawn anew? Nobody knows where that was not tried."""
+    return set() if stability is None else set(stability["persona"][~stability["is_stable"].astype(bool)].tolist())
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != ""
+
+
+def _say_unknown(number: object, own: Mapping[int, str]) -> str:
+    known = ", ".join(f"{n} ({name})" for n, name in own.items())
+    hint = nearest(number, own.values()) if isinstance(number, str) else ""
+    return f"{number!r} is no persona's number; they are {known}.{hint}"
