@@ -23,9 +23,10 @@ from planted import draw_log, plant
 
 import journeylab as jl
 from journeylab.personas import MarkovMixture
-from journeylab.personas.assigning import fit_markov, sort_by_size
+from journeylab.personas.assigning import fit_markov
 from journeylab.personas.counting import count_moves
 from journeylab.personas.drawing import draw_customers
+from journeylab.personas.fit import sort_by_size
 
 Answer = TypeVar("Answer")
 SAMPLE, SEED = 200_000, 0
@@ -101,7 +102,7 @@ def main(n_customers: int, memory_limit: str) -> None:
         counts = ask("count their moves", lambda: count_moves(*drawn))
         model = ask("fit, k = 5", lambda: fit_markov(counts, 5, seed=SEED))
         members = ask("assign everybody", lambda: model.assign_members(steps, journeys))
-        model, members = ask("number by size", lambda: sort_by_size(model, members))
+        model, members, _ = ask("number by size", lambda: sort_by_size(model, members))
         first = journeys.filter(journeys.journey_id.endswith("/1")).select("customer_id", "planted")
         found = members.join(first, "customer_id").select("planted", "persona")
         table = found.group_by("planted", "persona").agg(n=found.count()).execute()

@@ -107,6 +107,12 @@ def store(expression: ibis.Table, con: ibis.BaseBackend, *, name: str | None = N
         raise
 
 
+def drop(table: ibis.Table) -> None:
+    """Take a table that `store` has kept out of the engine."""
+    # Not table.get_name(): with it, Ibis 12.0.0 looks for a table of the session in the wrong place.
+    table.get_backend().drop_table(table.op().name)
+
+
 def local_to_utc(local: ibis.Value, zone: str, con: ibis.BaseBackend) -> ibis.Value:
     """Which UTC instant does a clock in `zone` mean? Of an hour that happens twice, the later (winter time)."""
     if con.name != "duckdb":

@@ -100,7 +100,7 @@ def plot_k_search(k_search: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax = ax or new_axes(6.4, 3.4)
         rows = k_search.sort_values("k")
         judged = _find_judged(rows)
-        error = rows["behind_best_se"] if "behind_best_se" in rows else None
+        error = rows.get("behind_best_se")
         ax.errorbar(rows["k"], rows[judged], yerr=error, color=PALETTE[0], marker="o", capsize=3)
         for k, value in rows.loc[rows["chosen"].astype(bool), ["k", judged]].itertuples(index=False):
             ax.plot([k], [value], marker="o", markersize=13, markerfacecolor="none", color=PALETTE[1], linestyle="none")

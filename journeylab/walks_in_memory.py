@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from journeylab.engine import stream
+from journeylab.engine import store, stream
 from journeylab.funnel_rules import FunnelRules
 from journeylab.walks import held_columns
 
@@ -37,23 +37,33 @@ def find_walks_in_memory(marked: ibis.Table, rules: FunnelRules, end: datetime, 
     if marked["rank"].type().is_timestamp():
         # It is the time then, and need not be read twice.
         marked = marked.drop("rank")
-    found = _walk_along(marked, rules, end, at_steps)
-    if found is None:
-        found = _walk_along(marked.order_by("_unit", "position"), rules, end, at_steps)
+    found, torn = _walk_along(marked, rules, end, at_steps)
+    if len(torn):
+        names = store(ibis.memtable(pa.table({"_unit": torn})), marked.get_backend())
+        rest = marked.semi_join(names, "_unit").order_by("_unit", "position")
+        whole = found.filter(pc.invert(pc.is_in(found["_unit"], value_set=torn)))
+        found = pa.concat_tables([whole, _walk_along(rest, rules, end, at_steps)[0]])
     return ibis.memtable(found)
 
 
-def _walk_along(rows: ibis.Table, rules: FunnelRules, end: datetime, at_steps: Sequence[int]) -> pa.Table | None:
-    """Find the walks as the rows come; None if they do not come unit by unit in order, as steps are stored."""
-    found, units = [], []
+def _walk_along(
+    rows: ibis.Table, rules: FunnelRules, end: datetime, at_steps: Sequence[int]
+) -> tuple[pa.Table, pa.Array]:
+    """Find the walks as the rows come: as they are stored, unit by unit. Of the units that come otherwise the names.
+
+    Several threads store several units at a time, which tears one in a thousand apart.
+    """
+    found, names = [], []
     for piece, begins in _cut(stream(rows, _PIECE)):
-        position = piece["position"].to_numpy()
-        if not (begins[1:] | (position[1:] > position[:-1])).all():
-            return None
-        units.append(piece.select(["_unit"]).filter(pa.array(begins)))
         found.append(_walk(_read(piece, begins, rules), rules, end, at_steps))
-    seen = pa.concat_tables(units)["_unit"]
-    return pa.concat_tables(found) if len(seen.unique()) == len(seen) else None
+        position = piece["position"].to_numpy()
+        begins[1:] |= position[1:] <= position[:-1]
+        names.append(piece.select(["_unit"]).filter(pa.array(begins)))
+    seen = pa.concat_tables(names)["_unit"]
+    if len(seen.unique()) == len(seen):
+        return pa.concat_tables(found), pa.array([])
+    counts = seen.value_counts()
+    return pa.concat_tables(found), counts.field("values").filter(pc.greater(counts.field("counts"), 1))
 
 
 def _cut(batches: pa.RecordBatchReader) -> Iterator[tuple[pa.Table, Bools]]:

@@ -19,6 +19,7 @@ from ibis.backends.sql.compilers import BigQueryCompiler, DatabricksCompiler
 
 import journeylab as jl
 from journeylab.engine import median
+from journeylab.personas.drawing import draw_customers
 
 RULES = jl.JourneyRules(
     stages=("look", "buy"),
@@ -34,7 +35,9 @@ def make_log(con: ibis.BaseBackend, *, has_place: bool) -> ibis.Table:
     row = {"customer_id": "k", "event": "a", "timestamp": START, "event_id": "e", "seq": 1, "session_id": None}
     row |= {"journey_id": None, "channel": "web", "stage": None, "value": 1.0, "plan": "free"}
     row |= {"account_id": "x", "role": "buyer"}
-    return make_events([row, {**row, "event": "c", "event_id": "f"}], con, has_place=has_place)
+    other = {**row, "customer_id": "l", "plan": "pro", "channel": "app", "event_id": "g"}
+    rows = [row, {**row, "event": "c", "event_id": "f"}, other, {**other, "event": "b", "event_id": "h"}]
+    return make_events(rows, con, has_place=has_place)
 
 
 def listen(con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch) -> list[ibis.Expr]:
@@ -51,6 +54,15 @@ def listen(con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch) -> list[ibis.
             heard.append(rows)
         return create_table(name, rows, **options)
 
+    def hear_reading(read: Any) -> Any:
+        def hear(expression: ibis.Expr, *args: Any, **options: Any) -> Any:
+            heard.append(expression)
+            return read(expression, *args, **options)
+
+        return hear
+
+    for name in ("to_pyarrow", "to_pyarrow_batches"):
+        monkeypatch.setattr(con, name, hear_reading(getattr(con, name)))
     monkeypatch.setattr(con, "execute", hear_execute)
     monkeypatch.setattr(con, "create_table", hear_create_table)
     return heard
@@ -134,10 +146,27 @@ def ask_variants(steps: ibis.Table) -> None:
     jl.count_variants(steps, jl.build_journeys(steps, RULES), top=3)
 
 
+def ask_personas(steps: ibis.Table) -> None:
+    journeys = jl.build_journeys(steps, RULES)
+    every_emission = jl.MarkovRules(emissions=("dwell", "channel"))
+    for method in (every_emission, jl.FeatureRules(customers=["plan"]), jl.SequenceRules()):
+        personas = jl.fit_personas(steps, journeys, k=2, method=method, customers=["plan"])
+        personas.assign(steps, journeys)
+    draw_customers(steps, journeys, n=1, seed=0)
+
+
+def ask_segments(steps: ibis.Table) -> None:
+    journeys = jl.build_journeys(steps, RULES)
+    for at in ("first", "last", "most"):
+        jl.compare_segments(steps, journeys, by="plan", at=at, customers=["channel"])
+    jl.score_rfm(steps).execute()
+
+
 QUESTIONS = (
     *(ask_steps, ask_journeys, ask_funnel, ask_walks),
     *(ask_conversion, ask_leaving, ask_accounts, ask_retention),
     *(ask_transitions, ask_matrix, ask_flows, ask_variants),
+    *(ask_personas, ask_segments),
 )
 COMPILERS = {"bigquery": BigQueryCompiler, "databricks": DatabricksCompiler}
 

@@ -642,7 +642,7 @@ def assert_answers(steps: ibis.Table, events: list[Row], question: Question) -> 
 
 @pytest.mark.parametrize("order", ["timestamp", ibis.desc("timestamp"), ["event", "customer_id"]])
 def test_stored_order_does_not_matter(con: ibis.BaseBackend, monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
-    """Steps lie customer by customer; where they do not, they are sorted first."""
+    """Steps lie customer by customer; those that do not are looked at once more."""
     monkeypatch.setattr("journeylab.walks_in_memory._PIECE", 2)
     steps = make_log(con, "k a0 b1 a2 c3", "l a0 b5 c9", "m b0 a3 c4", "n a1 a2 b8")
     mixed = con.create_table("mixed", steps.order_by(order), temp=True)

@@ -294,7 +294,10 @@ def test_a_persona_without_customers_is_shown_as_such() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"method": "markow"}, 'method="markow" is not known; choose one of markov, features, sequence. Did you mean "markov"?'),
+        (
+            {"method": "markow"},
+            'method="markow" is not known; choose one of markov, features, sequence. Did you mean "markov"?',
+        ),
         ({"k": 0}, 'k=0 is no number of personas; give a whole number from 1, or "auto"'),
         ({"k": True}, 'k=True is no number of personas; give a whole number from 1, or "auto"'),
         ({"k": "five"}, "k='five' is no number of personas; give a whole number from 1, or \"auto\""),

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ibis
 import numpy as np
@@ -17,7 +17,7 @@ from test_markov import Journey
 from test_personas import lay_out, name_customer, store
 
 from journeylab.errors import RuleError, SchemaError
-from journeylab.personas import Personas, saving
+from journeylab.personas import Personas, fit_personas, saving
 from journeylab.personas.saving import load_personas, save_personas
 
 
@@ -131,6 +131,24 @@ def test_assigns_as_before(personas: Personas, tables: tuple[ibis.Table, ibis.Ta
     before, after = personas.model.assign(tables[0]), loaded.model.assign(tables[0])
     pd.testing.assert_frame_equal(after, before, check_exact=True)
     assert set(after["persona"]) == {1, 2}
+
+
+@pytest.mark.parametrize("method", ["markov", "features", "sequence"])
+def test_personas_of_every_method_come_back(
+    tables: tuple[ibis.Table, ibis.Table], tmp_path: Path, method: Literal["markov", "features", "sequence"]
+) -> None:
+    personas = fit_personas(*tables, k=2, method=method)
+    path = save_personas(personas, tmp_path / "p.json")
+    loaded = load_personas(path)
+    for each in fields(Personas):
+        if each.name not in {"model", "journeys", "members"}:
+            compare(getattr(loaded, each.name), getattr(personas, each.name))
+    pd.testing.assert_frame_equal(loaded.assign(*tables), personas.assign(*tables), check_exact=True)
+    pd.testing.assert_frame_equal(loaded.assign(tables[0]), personas.model.assign(tables[0]), check_exact=True)
+    assert save_personas(loaded, tmp_path / "again.json").read_bytes() == path.read_bytes()
+    text = path.read_text(encoding="utf-8")
+    assert not any(name_customer(c) in text for c in range(20))
+    assert "j00000" not in text
 
 
 @pytest.mark.parametrize("name", ["personas.json", "personas.json.gz"])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 from journeylab.errors import RuleError
 from journeylab.personas.family import Family, Labels, Predict, Weights
@@ -71,14 +72,13 @@ def test_figures_equal_loops_over_customers(seed: int) -> None:
     assert foretell_personas(labels, found, weights.astype(float), 3) == pytest.approx(min(strength))
 
 
-# A way of clustering that has nothing to do with journeys: numbers on a line, cut at their widest gaps.
-def cut_at_gaps(rows: NDArray[np.float64], weights: Weights, k: int, seed: int) -> Predict:
-    ordered = np.unique(rows)
-    if len(ordered) < k:
-        raise RuleError(f"only {len(ordered)} numbers differ")
-    widest = np.sort(np.argsort(np.diff(ordered))[::-1][: k - 1])
-    cuts = (ordered[widest] + ordered[widest + 1]) / 2
-    return lambda judged: np.searchsorted(cuts, judged).astype(np.int64)
+# A way of clustering that has nothing to do with journeys: k-means of numbers on a line.
+def fit_means(rows: NDArray[np.float64], weights: Weights, k: int, seed: int) -> Predict:
+    if len(np.unique(rows)) < k:
+        raise RuleError(f"only {len(np.unique(rows))} numbers differ")
+    means = KMeans(k, n_init=3, random_state=seed).fit(rows[:, None], sample_weight=weights).cluster_centers_.ravel()
+    cuts = np.sort(means)[:-1] + np.diff(np.sort(means)) / 2
+    return lambda judged: np.searchsorted(cuts, judged)
 
 
 def line_up(rows: NDArray[np.float64], weights: Weights | None = None) -> Family:
@@ -88,7 +88,7 @@ def line_up(rows: NDArray[np.float64], weights: Weights | None = None) -> Family
     def score_k(ks: Sequence[int], seed: int) -> pd.DataFrame:
         raise NotImplementedError
 
-    return Family(rows, np.ones(len(rows)) if weights is None else weights, cut_at_gaps, score_k, draw_null)
+    return Family(rows, np.ones(len(rows)) if weights is None else weights, fit_means, score_k, draw_null)
 
 
 def clumps(*centres: float, n: int = 200, seed: int = 0) -> NDArray[np.float64]:
@@ -98,7 +98,7 @@ def clumps(*centres: float, n: int = 200, seed: int = 0) -> NDArray[np.float64]:
 
 def test_clumps_are_found_again_and_foretold() -> None:
     family = line_up(clumps(0, 10, 20))
-    labels = cut_at_gaps(family.rows, family.weights, 3, 0)(family.rows)
+    labels = fit_means(family.rows, family.weights, 3, 0)(family.rows)
     jaccard = bootstrap_personas(family, 3, labels, seed=1, n_boot=8)
     assert jaccard.shape == (8, 3)
     assert (jaccard == 1).all()
@@ -107,27 +107,30 @@ def test_clumps_are_found_again_and_foretold() -> None:
 
 def test_a_fourth_of_three_clumps_is_not_found_again() -> None:
     family = line_up(clumps(0, 10, 20))
-    labels = cut_at_gaps(family.rows, family.weights, 4, 0)(family.rows)
+    labels = fit_means(family.rows, family.weights, 4, 0)(family.rows)
     jaccard = bootstrap_personas(family, 4, labels, seed=1, n_boot=8).mean(axis=0)
-    assert sorted(jaccard > 0.9) == [False, False, True, True] or jaccard.min() < 0.6
-    assert part_customers(family, 4, seed=1, n_parts=4).mean() < 0.6
+    assert (jaccard > 0.8).sum() == 2  # of the third clump, halves are called personas, now here and now there
+    assert part_customers(family, 4, seed=1, n_parts=4).min() < 0.6
 
 
-def test_one_clump_has_no_two_personas_and_seems_no_better_than_the_null() -> None:
+def test_one_clump_seems_as_stable_as_the_null() -> None:
     family = line_up(clumps(0))
-    null_jaccard, null_strength = search_null(family, 2, seed=1, n_logs=6)
-    assert null_jaccard.shape == null_strength.shape == (6,)
-    assert null_jaccard.max() < 0.9
-    assert null_strength.max() < 0.6
-    clear = line_up(clumps(0, 10))
-    assert search_null(clear, 2, seed=1, n_logs=6)[0].max() < 0.9
+    labels = fit_means(family.rows, family.weights, 2, 0)(family.rows)
+    jaccard = bootstrap_personas(family, 2, labels, seed=1, n_boot=8).mean()
+    null_jaccard, null_strength = search_null(family, 2, seed=1, n_logs=8)
+    assert null_jaccard.shape == null_strength.shape == (8,)
+    # k-means halves a single clump in the same place again and again: only the null tells that this means nothing
+    assert jaccard > 0.8
+    assert null_jaccard.min() < jaccard < null_jaccard.max()
+    strength = part_customers(family, 2, seed=1, n_parts=4).mean()
+    assert null_strength.min() < strength < null_strength.max()
 
 
 def test_weights_equal_repetition() -> None:
     rows = np.sort(clumps(0, 3, n=40))
     n = np.random.default_rng(1).integers(1, 4, size=len(rows))
     folded, repeated = line_up(rows, n.astype(float)), line_up(np.repeat(rows, n))
-    labels = cut_at_gaps(rows, folded.weights, 3, 0)(rows)
+    labels = fit_means(rows, folded.weights, 3, 0)(rows)
     np.testing.assert_allclose(
         bootstrap_personas(folded, 3, labels, seed=2, n_boot=4),
         bootstrap_personas(repeated, 3, np.repeat(labels, n), seed=2, n_boot=4),
@@ -139,7 +142,7 @@ def test_weights_equal_repetition() -> None:
 
 def test_the_same_seed_draws_the_same_customers() -> None:
     family = line_up(clumps(0, 2))
-    labels = cut_at_gaps(family.rows, family.weights, 3, 0)(family.rows)
+    labels = fit_means(family.rows, family.weights, 3, 0)(family.rows)
     first, again, other = (bootstrap_personas(family, 3, labels, seed=seed, n_boot=4) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

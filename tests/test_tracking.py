@@ -517,6 +517,21 @@ def test_months_of_one_log_as_it_is_read() -> None:
     assert not found.emerging["is_new"].any()
 
 
+def test_personas_that_look_at_more_than_the_order_are_tracked() -> None:
+    journeys, _ = simulate(THREE, 400, seed=9)
+    steps, fates = lay_out(journeys)
+    con = ibis.duckdb.connect()
+    by_customer = steps["customer_id"].str[-1].isin(list("02468"))
+    stored = con.create_table("steps", steps.assign(channel=by_customer.map({True: "app", False: "web"})))
+    tables = stored, con.create_table("journeys", fates)
+    personas = fit_quickly(tables, 2, MarkovRules(("channel",)))
+    found = track_personas(personas, {"now": tables})
+    assert found.notes == ()
+    assert found.drift["n"].tolist() == found.shares["n"].tolist()
+    assert not found.drift["has_drifted"].any()
+    assert found.emerging["n"].sum() == 400
+
+
 # Matching.
 
 Way = dict[tuple[str | None, str | None], int]

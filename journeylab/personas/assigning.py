@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
-from journeylab.engine import store
+from journeylab.engine import drop, store
 from journeylab.personas.counting import CustomerCounts, Emission, Vocabulary, code_outcome, observe_steps
 from journeylab.personas.em import Floats
 from journeylab.personas.markov import LOG_STEPS, MarkovMixture
@@ -69,7 +69,7 @@ class MarkovPersonas:
         """Which persona is each customer? The columns of `assign_members`, sorted by customer_id."""
         members = self.assign_members(steps, journeys, remembered=remembered)
         table: pd.DataFrame = members.to_pyarrow().sort_by("customer_id").to_pandas()
-        _drop(members)
+        drop(members)
         return table.astype({"customer_id": "str"})
 
     def assign_members(
@@ -103,8 +103,14 @@ class MarkovPersonas:
         tables = [store(table, con) for table in told]
         members = store(self._choose(self._add_up(seen, *tables)), con)
         for table in tables:
-            _drop(table)
+            drop(table)
         return members
+
+    def reorder(self, order: Ints) -> Self:
+        """Number the personas anew: the first shall be the one that is ``order[0]`` (from 0) now."""
+        mixture = copy(self.mixture)
+        mixture.reorder(order)
+        return replace(self, mixture=mixture)
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to assign again, to the bit, as plain values that JSON knows."""
@@ -239,22 +245,6 @@ def fit_markov(counts: CustomerCounts, k: int, *, seed: int) -> MarkovPersonas:
     return MarkovPersonas(mixture, counts.vocabulary, _find_least_z(mixture, seed))
 
 
-def sort_by_size(model: MarkovPersonas, members: ibis.Table) -> tuple[MarkovPersonas, ibis.Table]:
-    """Number personas by falling size among these members, whom the model was not fitted on alone."""
-    sizes = members.group_by("persona").agg(n=members.count()).execute().set_index("persona")["n"]
-    sizes = sizes.reindex(range(1, model.n_personas + 1), fill_value=0)
-    order = np.argsort(-sizes.to_numpy(), kind="stable")
-    if (np.diff(order) > 0).all():
-        return model, members
-    mixture = copy(model.mixture)
-    mixture.reorder(order)
-    new = np.argsort(order) + 1
-    persona = ibis.cases(*((members.persona == old, int(number)) for old, number in enumerate(new, start=1)))
-    sorted_members = store(members.mutate(persona=persona.cast("int64")), members.get_backend())
-    _drop(members)
-    return replace(model, mixture=mixture), sorted_members
-
-
 def weigh_outcomes(mixture: MarkovMixture) -> Ints:
     """What does each outcome add to the figures of a customer, in steps of 2**-24?
 
@@ -298,8 +288,3 @@ def _find_least_z(mixture: MarkovMixture, seed: int) -> float:
 
 def _name_figures(k: int) -> list[str]:
     return [f"{figure}_{number}" for number in range(1, k + 1) for figure in _FIGURES]
-
-
-def _drop(table: ibis.Table) -> None:
-    # not table.get_name(): with it, Ibis 12.0.0 looks for a table of the session in the wrong place
-    table.get_backend().drop_table(table.op().name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,9 @@ Fit: TypeAlias = Callable[[Rows, Weights, int, int], Predict]
 # and 0.75 there is a pattern, but who belongs to it is doubtful; below, it should not be trusted.
 _STABLE = 0.75
 _TRUSTED = 0.6
-_NULL_DEVIATIONS = 3  # above the mean of logs of one persona: farther than any of ten such logs can lie
-_BOOTSTRAPS_PER_LOG = 4  # logs of one persona, and partings into halves, are dearer than bootstraps
+_LOGS = 5  # of one persona; and partings into halves
+_ALWAYS = 0.99  # who is always found again is there, however stable halves of one persona may be
+_NULL_DEVIATIONS = 3  # above the mean of such logs: about one in forty lies higher, as far as five can tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def choose_personas(
     seed : int
         From 0; the same seed gives the same choice.
     n_boot : int
-        Bootstraps, from 8; a quarter as many partings into halves and logs of one persona.
+        Bootstraps of the customers, from 1. Partings into halves and logs of one persona are five each.
     progress : bool
         Show a bar.
 
@@ -86,8 +87,7 @@ def choose_personas(
     """
     from tqdm.auto import tqdm
 
-    n_logs = n_boot // _BOOTSTRAPS_PER_LOG
-    with tqdm(total=2 + n_boot + 6 * n_logs, desc="personas", unit="fit", disable=not progress) as bar:
+    with tqdm(total=2 + n_boot + 6 * _LOGS, desc="personas", unit="fit", disable=not progress) as bar:
         k_search = family.score_k(sorted({1, *ks}), seed)
         bar.update()
         k = ks[0] if len(ks) == 1 else _read_chosen(k_search)
@@ -96,8 +96,8 @@ def choose_personas(
         family = replace(family, fit=_tell(family.fit, bar.update))
         labels = family.fit(family.rows, family.weights, k, seed)(family.rows)
         jaccards = bootstrap_personas(family, k, labels, seed=seed, n_boot=n_boot)
-        strength = part_customers(family, k, seed=seed, n_parts=n_logs)
-        null = search_null(family, k, seed=seed, n_logs=n_logs)
+        strength = part_customers(family, k, seed=seed, n_parts=_LOGS)
+        null = search_null(family, k, seed=seed, n_logs=_LOGS)
     return _judge(k_search, family, jaccards, float(strength.mean()), *map(_bound_null, null))
 
 
@@ -153,7 +153,10 @@ def _read_chosen(k_search: pd.DataFrame) -> int:
 
 
 def _bound_null(figures: Weights) -> float:
-    return min(1.0, float(figures.mean() + _NULL_DEVIATIONS * figures.std(ddof=1)))
+    # on the scale of angles, on which figures between 0 and 1 spread alike everywhere
+    angles = np.arcsin(np.sqrt(figures))
+    bound = np.sin(min(angles.mean() + _NULL_DEVIATIONS * angles.std(ddof=1), np.pi / 2)) ** 2
+    return float(min(bound, _ALWAYS))
 
 
 def _tell_one(k_search: pd.DataFrame, family: Family) -> str:
@@ -172,10 +175,3 @@ def _tell_doubts(k: int, doubtful: pd.DataFrame) -> str:
     numbers = [f"{persona} ({jaccard:.2f})" for persona, jaccard in zip(doubtful["persona"], shown, strict=True)]
     listed = " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
     return f"Of {k} personas, less than {_STABLE} is found again of {listed} when customers are redrawn"
-
-
-def search_k(moves: Any, *, k_max: int, seed: int) -> pd.DataFrame:
-    """Stand in until `fit_personas` asks `choose_personas`."""
-    from journeylab.personas.markov_family import markov_family
-
-    return markov_family(moves).score_k(range(1, k_max + 1), seed)

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 _RESTARTS = 5
 _MOST_ROWS = {"kmeans": 50_000, "gmm": 50_000, "hdbscan": 5_000}  # more tell the clusters nothing new
 # Axes of the largest variance, along which mixtures are fitted and densities estimated: in more, all is sparse.
-_AXES, _DENSE_AXES = 10, 3
+_AXES, _DENSE_AXES = 5, 3
 # Of the variance along the longest axis: a component cannot be thinner, and so cannot settle on customers who are all
 # alike or of whom little is known.
 _LEAST_VARIANCE = 0.05

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from journeylab.engine import store
+from journeylab.engine import drop, store
 
 if TYPE_CHECKING:
     from journeylab.personas.em import Floats
@@ -46,7 +46,9 @@ def draw_customers(steps: ibis.Table, journeys: ibis.Table, *, n: int, seed: int
         return steps, journeys
     con = steps.get_backend()
     drawn = store(_order_customers(steps, seed).limit(n).select("customer_id"), con)
-    return tuple(store(table.semi_join(drawn, "customer_id"), con) for table in (steps, journeys))
+    own_steps, own_journeys = (store(table.semi_join(drawn, "customer_id"), con) for table in (steps, journeys))
+    drop(drawn)
+    return own_steps, own_journeys
 
 
 def _order_customers(steps: ibis.Table, seed: int) -> ibis.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -221,6 +221,10 @@ class FeaturePersonas:
             }
         )
 
+    def reorder(self, order: Ints) -> Self:
+        """Number the personas anew: the first shall be the one that is ``order[0]`` (from 0) now."""
+        return replace(self, cells=self.cells.take(order), limits=self.limits[order])
+
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to assign again, to the bit, as plain values that JSON knows; no customer is in it."""
         table = self.scale.table
@@ -347,8 +351,8 @@ def feature_family(measured: Measured) -> Family:
     -------
     Family
         rows: one per customer, as in `measured`. fit: see `find_cells`. score_k: see `score_cells`. draw_null: up to
-        10,000 customers who differ from each other in all directions alike (a ball in ten dimensions or more). Where they
-        differ mostly in one, halves are found again in every bootstrap without being two kinds; `score_cells` has
+        10,000 customers who differ from each other in all directions alike (a ball in ten dimensions or more). Where
+        they differ mostly in one, halves are found again in every bootstrap without being two kinds; `score_cells` has
         refused such a population before.
     """
     rows, cluster = measured.rows, measured.rules.cluster

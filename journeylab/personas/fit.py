@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from journeylab.engine import store
+from journeylab.engine import drop, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_interval, format_share
 from journeylab.personas.assigning import MarkovPersonas, fit_markov
@@ -277,13 +278,20 @@ def _assign_all(model: Model, steps: ibis.Table, journeys: ibis.Table) -> tuple[
     if isinstance(model, MarkovPersonas):
         members = model.assign_members(steps, journeys)
     else:
-        members = store(ibis.memtable(model.assign(steps, journeys)), con)
+        members = store(pa.Table.from_pandas(model.assign(steps, journeys), preserve_index=False), con)
+    return sort_by_size(model, members)
+
+
+def sort_by_size(model: Model, members: ibis.Table) -> tuple[Model, ibis.Table, NDArray[np.int64]]:
+    """Number personas by falling size among these members; also which each was before (from 0)."""
     sizes = members.group_by("persona").agg(n=members.count()).execute().set_index("persona")["n"]
     order = np.argsort(-sizes.reindex(range(1, model.n_personas + 1), fill_value=0).to_numpy(), kind="stable")
     if (np.diff(order) > 0).all():
         return model, members, order
     persona = ibis.cases(*((members.persona == int(old) + 1, new) for new, old in enumerate(order, start=1)))
-    return model.reorder(order), store(members.mutate(persona=persona.cast("int64")), con), order
+    renumbered = store(members.mutate(persona=persona.cast("int64")), members.get_backend())
+    drop(members)
+    return model.reorder(order), renumbered, order
 
 
 def _compare(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from journeylab.engine import store
+from journeylab.engine import drop, store
 from journeylab.errors import SchemaError
 from journeylab.personas.distances import Sequences
 from journeylab.personas.medoids import Floats
@@ -89,7 +89,7 @@ def stream_sequences(
             yield _fold_customers(_sort(part).to_pyarrow(), found, events)
     finally:
         # not get_name(): with it, Ibis 12.0.0 looks for a table of the session in the wrong place
-        stored.get_backend().drop_table(stored.op().name)
+        drop(stored)
 
 
 def fold_sequences(sequences: Sequences, weights: Floats) -> tuple[Sequences, Floats, Ints]:

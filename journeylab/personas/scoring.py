@@ -23,11 +23,11 @@ def score_cells(rows: Floats, belief: Floats, ks: Sequence[int], *, cluster: Clu
     """How much better can the customers be parted in k than a population of one kind?
 
     Up to 4,000 customers, drawn by `seed`, are clustered, and so are five populations of one kind: normal, with the
-    same covariance, and each customer's columns as uncertain as in the log. They are judged by the mean silhouette
-    (Rousseeuw 1987; of the five, that of k-means), whose lead over the mean of the five tells, as in the gap statistic
-    (Tibshirani, Walther & Hastie 2001), that there is more than one kind: it must be more than 0.04 and three standard
-    deviations of the five. Chosen is the smallest such k that has three quarters of the largest lead; of mixtures, of
-    the largest gain in BIC, which alone would see a component in everything that is not normal. Else one.
+    same covariance, and each customer's columns as uncertain as in the log. The lead of the mean silhouette (Rousseeuw
+    1987) over its mean in the five (beside HDBSCAN, that of k-means) tells, as in the gap statistic (Tibshirani,
+    Walther & Hastie 2001), that there is more than one kind: it must be more than 0.04 and three standard deviations of
+    the five. Chosen is the smallest such k that has three quarters of the largest lead; of mixtures, of the largest
+    gain in BIC, which alone would see a component in everything that is not normal. Else one.
 
     Parameters
     ----------
@@ -39,14 +39,17 @@ def score_cells(rows: Floats, belief: Floats, ks: Sequence[int], *, cluster: Clu
     -------
     pandas.DataFrame
         k (as far as so many customers differ; HDBSCAN: what it found), silhouette (-1 to 1; of one persona 0), null
-        (mean of the five), lead (what it is more), lead_sd (standard deviation of the five), [bic (Gaussian mixture; per
+        (mean of the five), lead (what it is more), lead_sd (standard deviation of the five), [bic (of mixtures; per
         customer, the lower the better),] chosen (bool).
     """
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(len(rows), size=min(len(rows), _MOST_CUSTOMERS), replace=False))
     rows, trust = rows[drawn], np.sqrt(belief[drawn])
     table = _judge(rows, ks, cluster, seed)
-    nulls = [_judge(_draw_alike(rows, trust, rng), table["k"], "kmeans", seed) for _ in range(_NULLS)]
+    if len(table) == 1:
+        return table.assign(null=0.0, lead=0.0, lead_sd=0.0, chosen=True)
+    judge: Cluster = "gmm" if cluster == "gmm" else "kmeans"
+    nulls = [_judge(_draw_alike(rows, trust, rng), table["k"], judge, seed) for _ in range(_NULLS)]
     of_null = np.array([null["silhouette"] for null in nulls])
     table["null"], table["lead"] = of_null.mean(axis=0), table["silhouette"] - of_null.mean(axis=0)
     table["lead_sd"] = of_null.std(axis=0, ddof=1)

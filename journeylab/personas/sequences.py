@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import ibis
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from journeylab.errors import RuleError, SchemaError
 from journeylab.personas.distances import Metric, SequenceRules, Sequences, code_sequences, settle_metric
@@ -101,6 +102,11 @@ class SequencePersonas:
                 "n_unknown": histories.n_unknown,
             }
         )
+
+    def reorder(self, order: NDArray[np.int64]) -> Self:
+        """Number the personas anew: the first shall be the one that is ``order[0]`` (from 0) now."""
+        medoids, limits = tuple(self.medoids[old] for old in order), tuple(self.limits[old] for old in order)
+        return replace(self, medoids=medoids, limits=limits)
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to assign again, to the bit, as plain values that JSON knows."""

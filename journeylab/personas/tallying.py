@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ibis
 import pandas as pd
 
-from journeylab.engine import round_wait, store
+from journeylab.engine import drop, round_wait, store
 
 # What is summed up is counted in whole parts, for the sum of whole numbers is the same in any order.
 _WHOLE, _CENTS = 10**9, 10**4
@@ -76,7 +76,7 @@ def tally_members(steps: ibis.Table, journeys: ibis.Table, members: ibis.Table, 
         channels=_count_shares(seen, seen.channel if "channel" in seen.columns else ibis.null("string")),
     )
     for table in (fates, customers, tracks):
-        con.drop_table(table.op().name)
+        drop(table)
     return tally
 
 

@@ -50,8 +50,8 @@ class Tracking:
         right, averaged: where it is low, many seem to move who do not).
     drift : pandas.DataFrame
         Do the customers of a persona still do what they did in the fit? One row per period and persona: period,
-        persona, name, n (customers, by their probability; those of a persona that is new beside all others do not
-        count), n_moves (transitions looked at), effect (Cohen's w) with low and high (95 %), p, p_adjusted (Holm over
+        persona, name, n (customers looked at, by their probability; not those of a persona that is new beside all the
+        others), n_moves (transitions looked at), effect (Cohen's w) with low and high (95 %), p, p_adjusted (Holm over
         all), has_drifted (p_adjusted below 0.05 and an effect of at least 0.1, which is small), and of the transition
         that changed most surely event, next_event, probability_before (in the fit) and probability (in the period); see
         `measure_drift`. Null where too little was seen.
