@@ -24,7 +24,7 @@ from journeylab.walks import held_columns
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
-_PIECE = 1_000_000  # events that are looked at together: so memory stays small, and quick
+_PIECE = 500_000  # events that are looked at together: so memory stays small, and quick
 _EXCLUDED = 0  # among the steps, which are numbered from 1
 _NEVER, _NONE = np.iinfo(np.int64).max, np.iinfo(np.int64).min  # times: of no event; no time, null in the answer
 
@@ -94,8 +94,8 @@ class _Log:
     n: int
     unit: Ints
     key: Ints  # one number for each unit and the values that are held constant
-    instant: Ints  # one number for all events of a unit that nothing sets apart
-    first_of_instant: Ints  # row
+    begin: Ints  # the first row of the same instant: of events that nothing sets apart
+    after: Ints  # the first row behind the instant, be it the next unit's
     first_of_unit: Ints  # row
     time: Ints  # microseconds since 1970
     kinds: dict[int, Ints]  # key * n + row of the events of each step, ascending
@@ -107,14 +107,6 @@ class _Log:
         events = self.kinds[kind]
         found = events[np.searchsorted(events, base + since)] - base
         return np.where(found < self.n, found, self.n)
-
-    def begin(self, rows: Ints) -> Ints:
-        """The first row of the same instant."""
-        return self.first_of_instant[self.instant[rows]]
-
-    def after(self, rows: Ints) -> Ints:
-        """The first row behind the instant, be it the next unit's."""
-        return self.first_of_instant[self.instant[rows] + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +143,13 @@ def _read(table: pa.Table, begins: Bools, rules: FunnelRules) -> _Log:
     n = len(table)
     time = table["time"].to_numpy().astype("M8[us]", copy=False).view(np.int64)
     rank = table["rank"].to_numpy() if "rank" in table.column_names else time
+    row: Ints = np.arange(n + 1, dtype=np.int32)
+    begin, after = row, np.append(row[1:], row[n:])
     is_new = np.append(begins, True)
     is_new[1:n] |= rank[1:] != rank[:-1]
+    if not is_new.all():
+        begin = np.maximum.accumulate(np.where(is_new, row, 0))
+        after[:-1] = np.minimum.accumulate(np.where(is_new, row, n)[:0:-1])[::-1]
     unit: Ints = np.cumsum(np.append(begins, True), dtype=np.int32)
     key, is_whole = unit, np.ones(n, bool)
     for name in held_columns(rules):
@@ -169,8 +166,8 @@ def _read(table: pa.Table, begins: Bools, rules: FunnelRules) -> _Log:
         n=n,
         unit=unit,
         key=key,
-        instant=np.cumsum(is_new, dtype=np.int32),
-        first_of_instant=np.concatenate([[-1], np.flatnonzero(is_new), [n]]),
+        begin=begin,
+        after=after,
         first_of_unit=np.concatenate([[-1], np.flatnonzero(begins), [n]]),
         time=np.append(time, _NEVER),
         kinds=kinds,
@@ -202,7 +199,7 @@ def _in_time(log: _Log, rules: FunnelRules, found: Ints, *, start: Ints, before:
     is_good = found < log.n
     if rules.within_s is not None:
         is_good &= log.time[found] <= log.time[start if rules.window_from == "first" else before] + _limit(rules)
-    return is_good & (found < log.after(bad)) if rules.excluded else is_good
+    return is_good & (found < log.after[bad]) if rules.excluded else is_good
 
 
 def _limit(rules: FunnelRules) -> int:
@@ -215,10 +212,10 @@ def _walk_on(log: _Log, start: Ints, bad: Ints, rules: FunnelRules) -> Ints:
     taken[0] = start
     walk, here = np.arange(len(start)), start
     for i in rules.required[1:]:
-        found = log.find(i, log.key[here], log.after(here))
+        found = log.find(i, log.key[here], log.after[here])
         is_good = _in_time(log, rules, found, start=start[walk], before=here, bad=bad[walk])
         if rules.order == "strict":
-            is_good &= log.begin(found) == log.after(here)
+            is_good &= log.begin[found] == log.after[here]
         walk, here = walk[is_good], found[is_good]
         taken[i - 1, walk] = here
     return taken
@@ -226,7 +223,7 @@ def _walk_on(log: _Log, start: Ints, bad: Ints, rules: FunnelRules) -> Ints:
 
 def _walk_any(log: _Log, start: Ints, bad: Ints, rules: FunnelRules) -> Ints:
     """Take the steps as they come: the k-th is the k-th different one after the start."""
-    found = np.stack([log.find(i, log.key[start], log.begin(start)) for i in rules.required])
+    found = np.stack([log.find(i, log.key[start], log.begin[start]) for i in rules.required])
     # Of one instant the start comes first, whatever its place.
     order = np.argsort(np.where(found == start, -1, found), axis=0, kind="stable")
     taken = np.take_along_axis(found, order, axis=0)
@@ -238,7 +235,7 @@ def _walk_any(log: _Log, start: Ints, bad: Ints, rules: FunnelRules) -> Ints:
 def _judge(log: _Log, start: Ints, rules: FunnelRules, end_us: int) -> _Walks:
     """How far does the walk from each start get, what stops it, and whose time is over?"""
     none = np.full(len(start), log.n)
-    bad = log.find(_EXCLUDED, log.unit[start], log.after(start)) if rules.excluded else none
+    bad = log.find(_EXCLUDED, log.unit[start], log.after[start]) if rules.excluded else none
     taken = (_walk_any if rules.order == "any" else _walk_on)(log, start, bad, rules)
     required = taken[[i - 1 for i in rules.required]]
     n_taken = (required < log.n).sum(axis=0)
@@ -253,12 +250,12 @@ def _judge(log: _Log, start: Ints, rules: FunnelRules, end_us: int) -> _Walks:
     stop, is_excluded = none, np.zeros(len(start), bool)
     if rules.order == "strict":
         # The very next event is not the step, or it would have been taken.
-        following = log.after(end)
+        following = log.after[end]
         stop = np.where(is_unfinished & (log.unit[following] == log.unit[end]), following, log.n)
     if rules.excluded:
         is_excluded = is_unfinished & (log.time[bad] <= deadline)
         if rules.order == "strict":
-            is_excluded &= bad < log.after(log.after(end))
+            is_excluded &= bad < log.after[log.after[end]]
         stop = np.where(is_excluded, bad, stop)
     over = np.where(is_over, deadline, _NONE)
     lost_time = np.where(is_unfinished, np.where(log.time[stop] <= deadline, log.time[stop], over), _NONE)
@@ -288,7 +285,7 @@ def _choose(log: _Log, walks: _Walks, rules: FunnelRules) -> _Walks:
     walk = np.arange(len(walks.start))
     is_best = walks.reached == np.repeat(np.maximum.reduceat(walks.reached, begun), sizes)
     if rules.entry == "latest":
-        done = np.where(walks.reached == n_steps, log.begin(walks.end), 0)
+        done = np.where(walks.reached == n_steps, log.begin[walks.end], 0)
         is_best &= done == np.repeat(np.minimum.reduceat(np.where(is_best, done, log.n), begun), sizes)
         chosen = np.maximum.reduceat(np.where(is_best, walk, -1), begun)
     else:
@@ -302,7 +299,7 @@ def _choose(log: _Log, walks: _Walks, rules: FunnelRules) -> _Walks:
         ours,
         is_open=is_open,
         lost_time=np.where(is_unfinished & ~is_open, np.maximum.reduceat(walks.lost_time, begun), _NONE),
-        is_excluded=(bad < log.n) & (is_unfinished | (bad < log.begin(ours.end))),
+        is_excluded=(bad < log.n) & (is_unfinished | (bad < log.begin[ours.end])),
     )
 
 
@@ -313,7 +310,7 @@ def _find_attempts(log: _Log, walks: _Walks, rules: FunnelRules) -> Bools:
     key, start = key[order], walks.start[order]
     is_ended = (walks.reached == len(rules.steps)) | (walks.stop < log.n)
     # With order "strict" the event that ended a walk may begin the next.
-    behind = log.after(np.where(walks.is_excluded, walks.stop, walks.end))
+    behind = log.after[np.where(walks.is_excluded, walks.stop, walks.end)]
     late = log.n if rules.within_s is None else 0
     from_row, from_time = np.where(is_ended, behind, late)[order], np.where(is_ended, _NONE, walks.deadline)[order]
     here = np.flatnonzero(np.diff(key, prepend=-1))
@@ -336,9 +333,9 @@ def _add_optional(log: _Log, walks: _Walks, rules: FunnelRules) -> None:
     for i in set(range(1, len(rules.steps) + 1)).difference(rules.required):
         before = walks.taken[max(j for j in rules.required if j < i) - 1]
         behind = walks.taken[min(j for j in rules.required if j > i) - 1]
-        found = log.find(i, log.key[before], log.after(before))
+        found = log.find(i, log.key[before], log.after[before])
         is_good = _in_time(log, rules, found, start=walks.start, before=before, bad=walks.bad)
-        walks.taken[i - 1] = np.where(is_good & (before < log.n) & (found < log.begin(behind)), found, log.n)
+        walks.taken[i - 1] = np.where(is_good & (before < log.n) & (found < log.begin[behind]), found, log.n)
 
 
 def _describe(log: _Log, walks: _Walks, rules: FunnelRules, at_steps: Sequence[int]) -> dict[str, pa.Array | Ints]:

@@ -256,9 +256,10 @@ def test_emissions_are_looked_at_too() -> None:
 # Any method
 
 
-def line_up(rows: NDArray[np.float64]) -> Family:
+def line_up(rows: NDArray[np.float64], of_one: float = np.nan) -> Family:
     def score_k(ks: Sequence[int], seed: int) -> pd.DataFrame:
-        return pd.DataFrame({"k": ks, "chosen": [k == 3 for k in ks]})
+        figures = [of_one if k == 1 else 1.0 for k in ks]
+        return pd.DataFrame({"k": ks, "figure": figures, "chosen": [k == 3 for k in ks]})
 
     def draw_null(seed: int) -> NDArray[np.float64]:
         return np.random.default_rng(seed).normal(rows.mean(), rows.std(), size=len(rows))
@@ -272,6 +273,10 @@ def test_any_method_is_judged_against_its_null() -> None:
     alike = choose_personas(line_up(clumps(0, n=300)), KS, n_boot=8)
     assert (alike.k, alike.verdict) == (3, "none")
     assert alike.reason.startswith("3 personas are found again no better than where there is only one (mean Jaccard")
+    # where the method's own figures say that one persona will not do, there are several kinds, if blurred ones
+    blurred = choose_personas(line_up(clumps(0, n=300), of_one=0.0), KS, n_boot=8)
+    assert (blurred.k, blurred.verdict) == (3, "weak")
+    assert blurred.reason.startswith("3 personas explain the customers better than one, but are found again no better")
 
 
 def test_the_bar_is_shown_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ def list_transitions(histories: dict[str, str]) -> pd.DataFrame:
 
 
 def known_by_first(histories: dict[str, str]) -> Personas:
-    summary = pd.DataFrame({"persona": [1, 2], "name": ["starts with a", "starts with b"]})
+    summary = pd.DataFrame({"persona": [1, 2], "name": ["starts with a", "starts with b"], "n": [2, 2]})
     return SimpleNamespace(  # type: ignore[return-value]
         summary=summary, transitions=list_transitions(histories), model=FirstEvent(), assign=assign_by_first
     )

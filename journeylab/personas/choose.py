@@ -42,9 +42,11 @@ class Choice:
     prediction_strength : float
         Mean over partings into halves, 0 to 1; see `foretell_personas`. 1 for one persona.
     null_jaccard, null_strength : float
-        What mean Jaccard and prediction strength of k personas hardly exceed in logs of one persona; NaN for k = 1.
+        What mean Jaccard and prediction strength of k personas hardly exceed in logs of one persona, at most 0.99; NaN
+        for k = 1.
     verdict : "clear", "weak" or "none"
-        none: one persona explains the data as well. weak: some may not be there. clear: all are.
+        none: one persona explains the data as well, or nothing shows that it does not. weak: there are several kinds,
+        but some of these personas may not be there. clear: all are.
     reason : str
         Why, in a sentence.
     """
@@ -136,7 +138,10 @@ def _judge(
     if _read_chosen(k_search) == 1:
         what = _tell_one(k_search, family)
     elif not any(is_above):
-        what = f"{k} personas are found again no better than where there is only one"
+        # a score that can speak for one persona has spoken: there are several kinds, but who is which nobody can tell
+        verdict = "weak" if _judges_one(k_search) else "none"
+        but = "explain the customers better than one, but " if verdict == "weak" else ""
+        what = f"{k} personas {but}are found again no better than where there is only one"
     elif len(doubtful) or not all(is_above):
         verdict, what = "weak", _tell_doubts(k, doubtful)
     else:
@@ -150,6 +155,12 @@ def _judge(
 
 def _read_chosen(k_search: pd.DataFrame) -> int:
     return int(k_search.loc[k_search["chosen"], "k"].iloc[0])
+
+
+def _judges_one(k_search: pd.DataFrame) -> bool:
+    """Has the method a figure for one persona, to set beside those for more? A silhouette has none."""
+    figures = k_search.loc[k_search["k"] == 1].drop(columns=["k", "chosen"])
+    return figures.size > 0 and bool(figures.iloc[0].notna().iloc[0])
 
 
 def _bound_null(figures: Weights) -> float:

@@ -183,8 +183,8 @@ class Metric:
 
     def _measure_most(self, these: Sequences, those: Sequences) -> NDArray[np.float32]:
         reach = np.maximum.outer if self.distance == "hamming" else np.add.outer
-        lengths = (sequences.lengths.astype(np.float32) * np.float32(self.indel) for sequences in (these, those))
-        most: NDArray[np.float32] = reach(*lengths)
+        most: NDArray[np.float32] = reach(these.lengths.astype(np.float32), those.lengths.astype(np.float32))
+        most *= self.indel
         return most
 
     def _measure_block(self, these: Sequences, those: Sequences, texts: list[str], dtype: np.dtype[Any]) -> Distances:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from journeylab.personas.counting import CustomerCounts
     from journeylab.personas.fit import Personas
 
-# From this distance on two personas are two. In simulations, fits of two logs with one truth found the same persona
-# within 0.1 to 0.2 (1,000 customers, five personas, 6 to 30 events), and any other 0.3 to 0.6 away.
+# From this distance on two personas are two, if chance does not put them so far apart. In simulations (five personas,
+# 6 to 30 events), fits of two logs with one truth found the same persona within 0.1 to 0.2 where it had hundreds of
+# customers, and any other 0.3 to 0.6 away.
 _LEAST_DISTANCE = 0.25
+_BEYOND_CHANCE = 1.5
 _MOST_NEW = 2  # so many more personas than before are looked for
 
 
@@ -91,30 +93,31 @@ def find_new(
     found = _list_moves(mixture, counts.moves, counts.events)
     distances = _measure_distances(personas.transitions, found)
     n = pd.Series(members).value_counts().reindex(distances.columns, fill_value=0)
-    pairs = _pair(distances).set_index("persona_new")
-    is_more = ~n.index.isin(pairs.index)
-    pairs = pairs[pairs["distance"] < _LEAST_DISTANCE].reindex(n.index)
-    nearest = distances.min()
-    is_strange = (nearest >= _LEAST_DISTANCE) & (n >= min_n)
+    pairs = _pair(distances).set_index("persona_new").reindex(n.index)
+    known = personas.summary.set_index("persona")
+    is_strange = (distances.min() >= _LEAST_DISTANCE) & (n >= min_n)
     again = pd.Series(np.nan, index=n.index)
     if is_strange.any():
         again = _find_again(found, counts, k, seed).where(is_strange)
-    names = personas.summary.set_index("persona")["name"]
+    # the halves tell how far chance puts what is the same; the fewer customers a persona had in its fit, the farther
+    chance = again * np.sqrt(1 + n / known["n"].reindex(distances.idxmin()).clip(lower=1).to_numpy())
+    is_new = distances.min() >= _BEYOND_CHANCE * chance
+    old = pairs["persona_old"].mask(is_new)
     table = pd.DataFrame(
         {
             "name": [
-                names[old] if pd.notna(old) else _name(counts, members == number)
-                for number, old in pairs["persona_old"].items()
+                _name(counts, members == number) if pd.isna(same) else known.loc[same, "name"]
+                for number, same in old.items()
             ],
             "n": n,
             "share": n / len(members),
-            "persona_old": pairs["persona_old"],
-            "distance": pairs["distance"].fillna(nearest),
+            "persona_old": old,
+            "distance": pairs["distance"].where(old.notna(), distances.min()),
             "distance_again": again,
-            "is_new": again < _LEAST_DISTANCE,
+            "is_new": is_new,
         }
     )
-    is_added = table["is_new"] & is_more
+    is_added = is_new & pairs["persona_old"].isna()
     return table.rename_axis("persona_new").reset_index(), np.isin(members, n.index[is_added])
 
 

@@ -57,10 +57,11 @@ class Tracking:
         `measure_drift`. Null where too little was seen.
     emerging : pandas.DataFrame
         What a fit of the period alone finds, one row per persona found: period, persona_new (its number there), name,
-        n, share, persona_old (which of the personas it is; null: none), distance (to that, else to the nearest; see
-        `measure_distances`), distance_again (to the nearest that both of two fits of half the customers find; null
-        where nothing called for it), is_new (at least 0.25 from all, found again within 0.25, and no fewer than
-        `min_n` customers). Empty where `notes` say so, and without a refit.
+        n, share, persona_old (which of the personas it is; null: it is new, or none is left for it), distance (to that,
+        else to the nearest; see `match_personas`), distance_again (from what fits of two halves of the customers find,
+        the farther; null where nothing called for it), is_new (no fewer than `min_n` customers, at least 0.25 from all
+        that are known, and 1.5 times as far as chance puts it by `distance_again`). Empty where `notes` say so, and
+        without a refit.
     notes : tuple of str
         What was not looked at, and why.
     """
