@@ -246,7 +246,8 @@ class FeaturePersonas:
         layout = {name: tuple(value) for name, value in data["layout"].items()}
         layout["attributes"] = tuple((name, labels and tuple(labels)) for name, labels in layout["attributes"])
         table = pd.DataFrame(data["scale"])
-        table["low"], table["high"] = table["low"].fillna(-np.inf), table["high"].fillna(np.inf)
+        for name, bound in (("low", -np.inf), ("high", np.inf)):
+            table[name] = table[name].astype("float64").fillna(bound)  # objects, where no column has a bound
         return cls(
             cluster=data["cluster"],
             layout=Layout(**layout),
