@@ -371,6 +371,16 @@ def test_assigning_reproduces_the_fit(con: ibis.BaseBackend, rules: SequenceRule
     assert model.method == "sequence"
 
 
+def test_other_numbers_change_nothing_else(rules: SequenceRules) -> None:
+    """Nor who belongs to which of two that are equally near."""
+    histories = read_drawn(90)
+    model, order = fit_sequences(histories, 4, rules), np.array([2, 0, 3, 1])
+    members, found = model.assign_histories(histories), model.reorder(order).assign_histories(histories)
+    assert (order[found["persona"] - 1] + 1 == members["persona"]).all()
+    rest = ["customer_id", "probability", "is_atypical", "n_unknown"]
+    pd.testing.assert_frame_equal(found[rest], members[rest])
+
+
 def test_names_and_order_of_rows_do_not_matter(rules: SequenceRules) -> None:
     customers = draw_customers(90)
     expected = fit_sequences(read_drawn(90), 3, rules)

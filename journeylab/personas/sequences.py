@@ -50,6 +50,8 @@ class SequencePersonas:
         The history of a real customer for each persona, by falling size: journeys, each a tuple of events.
     limits : tuple of float
         Farther from its medoid than this, a customer of the persona is atypical.
+    preference : tuple of int
+        Personas (from 0) in the order in which equally near ones are preferred: by falling size in the fit.
     """
 
     method: ClassVar[str] = "sequence"
@@ -57,6 +59,7 @@ class SequencePersonas:
     events: tuple[str, ...]
     medoids: tuple[History, ...]
     limits: tuple[float, ...]
+    preference: tuple[int, ...]
 
     @property
     def n_personas(self) -> int:
@@ -81,14 +84,14 @@ class SequencePersonas:
         Returns
         -------
         pandas.DataFrame
-            Sorted by customer_id: customer_id (str), persona (int64 from 1; the larger of equally near ones),
+            Sorted by customer_id: customer_id (str), persona (int64 from 1; of equally near ones the larger),
             probability (0 to 1: membership of fuzzy c-medoids with m = 2, Krishnapuram, Joshi, Nasraoui & Yi 2001: in
             proportion to 1 / distance, and 1 at a distance of 0), is_atypical (bool: fits none, see `fit_sequences`),
             n_unknown (int64, events never met in the fit; like nothing else, they add to all distances).
         """
         medoids = code_sequences(self.medoids, self.events)
         distances = self.metric.measure(histories.variants, medoids)
-        persona = distances.argmin(axis=1)
+        persona = np.array(self.preference)[distances[:, self.preference].argmin(axis=1)]
         everyone = np.arange(len(persona))
         most = self.metric.measure_most(histories.variants, medoids)[everyone, persona]
         own = distances[everyone, persona]
@@ -106,7 +109,8 @@ class SequencePersonas:
     def reorder(self, order: NDArray[np.int64]) -> Self:
         """Number the personas anew: the first shall be the one that is ``order[0]`` (from 0) now."""
         medoids, limits = tuple(self.medoids[old] for old in order), tuple(self.limits[old] for old in order)
-        return replace(self, medoids=medoids, limits=limits)
+        new = np.argsort(order).tolist()
+        return replace(self, medoids=medoids, limits=limits, preference=tuple(new[old] for old in self.preference))
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to assign again, to the bit, as plain values that JSON knows."""
@@ -116,13 +120,15 @@ class SequencePersonas:
             "events": list(self.events),
             "medoids": [[list(journey) for journey in history] for history in self.medoids],
             "limits": list(self.limits),
+            "preference": list(self.preference),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Take up what `to_dict` gave."""
         medoids = tuple(tuple(tuple(journey) for journey in history) for history in data["medoids"])
-        return cls(Metric.from_dict(data["metric"]), tuple(data["events"]), medoids, tuple(data["limits"]))
+        limits, preference = tuple(data["limits"]), tuple(data["preference"])
+        return cls(Metric.from_dict(data["metric"]), tuple(data["events"]), medoids, limits, preference)
 
 
 def fit_sequences(
@@ -131,9 +137,9 @@ def fit_sequences(
     """Which k customers travel so that everyone travels much like one of them?
 
     Up to 20,000 distinct histories, k-medoids of all distances (`find_medoids`); of more, or of more than 4,000 with
-    costs of their own, those of a sample of 8,000 or 4,000 (`sample_medoids`). With ``linkage="ward"``, the
-    medoids of the k clusters of Ward's tree (of a sample of 5,000, if there are more). Whatever found the medoids, a
-    customer belongs to the nearest one; so clusters of the tree lose some at their borders.
+    costs of their own, those of a sample of 8,000 or 4,000 (`sample_medoids`). With ``linkage="ward"``, the medoids of
+    the k clusters of Ward's tree (of a sample of 5,000, if there are more). Whatever found the medoids, a customer
+    belongs to the nearest one; so clusters of the tree lose some at their borders.
 
     A customer is atypical who has nothing in common with the nearest medoid, or is farther from it than one and a half
     interquartile ranges above the upper quartile of its persona (Tukey's "outside": of normally distributed distances,
@@ -162,7 +168,8 @@ def fit_sequences(
         is_own = found.labels == persona
         low, high = _find_quartiles(distances[is_own], histories.weights[is_own])
         limits.append(float(max(high + _OUTSIDE * (high - low), upper)))
-    return SequencePersonas(metric, histories.events, _name_events(medoids, histories.events), tuple(limits))
+    named = _name_events(medoids, histories.events)
+    return SequencePersonas(metric, histories.events, named, tuple(limits), tuple(range(k)))
 
 
 def sequence_family(histories: Histories, rules: SequenceRules | None = None) -> Family:
@@ -229,9 +236,8 @@ def _score(
     table = pd.DataFrame({"k": list(silhouettes), "silhouette": list(silhouettes.values())})
     table = table.assign(null_silhouette=null.mean(axis=0), null_deviation=null.std(axis=0, ddof=1))
     ahead = table["silhouette"] - table["null_silhouette"]
-    ahead = ahead.where(ahead > _NULL_DEVIATIONS * np.sqrt((table["null_deviation"] ** 2).mean()), -1).where(
-        table["k"] > 1, 0
-    )
+    ahead[ahead <= _NULL_DEVIATIONS * np.sqrt((table["null_deviation"] ** 2).mean())] = -1
+    ahead[table["k"] == 1] = 0
     return table.assign(chosen=np.arange(len(table)) == ahead.argmax())
 
 
