@@ -388,7 +388,9 @@ def _sum_mix(seen: ibis.Table, people: ibis.Table, mix: _Mix, bases: pd.DataFram
     powers = {f"x{i}": (share**i * _FINE).round().cast("int64").sum() / _FINE for i in (1, 2, 3)}
     sums = shares.group_by("segment", *mix.columns).agg(n_with=shares.count(), **powers)
     found = _fetch_largest(sums, list(mix.columns), top)
-    trait = found[list(mix.columns)].agg(_ARROW.join, axis=1)
+    trait = found[mix.columns[0]].astype("str")
+    for name in mix.columns[1:]:
+        trait = trait + _ARROW + found[name].astype("str")
     return lay_out_shares(found.assign(trait=trait), mix.kind, bases[mix.whole])
 
 
