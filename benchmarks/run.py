@@ -119,7 +119,7 @@ def main(n_events: int) -> None:
                     theirs.append(time_one(lambda: by_hand.execute(sql).fetchall())[0])
             cpu, ratio = min(runs), f"{min(runs) / min(theirs):5.2f} x by hand" if theirs else ""
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-            print(f"{name:16s} {cpu:6.1f} CPU s  {peak:5.2f} GB  {ratio}", flush=True)
+            print(f"{name:16s} {cpu:6.2f} CPU s  {peak:5.2f} GB  {ratio}", flush=True)
 
         begun = time.perf_counter()
         ask("import", lambda: (jl.fit_personas, jl.draw_cohorts, import_module("statsmodels.duration.survfunc")))

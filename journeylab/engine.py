@@ -143,8 +143,11 @@ def round_wait(wait_us: ibis.Value, limit_s: int | None = None) -> ibis.Value:
     What ended and what still lasts are rounded alike, so that neither overtakes the other. The share that has ended by
     the limit, or by a time of four digits, is then read without error.
     """
-    seconds = (wait_us + 999_999) // 1_000_000
+
+    def round_up(grain_s: int) -> ibis.NumericValue:
+        return (wait_us / (grain_s * 1e6)).ceil() * grain_s
+
     # Longer than three years of seconds hardly occurs.
-    grain = ibis.cases(*((seconds < 10**digits, 10 ** (digits - 4)) for digits in range(4, 9)), else_=10**5)
-    rounded = (seconds + grain - 1) // grain * grain
-    return rounded if limit_s is None else ibis.ifelse(rounded > limit_s, limit_s, rounded)
+    rungs = ((wait_us <= 10 ** (digits + 6), round_up(10 ** (digits - 4))) for digits in range(4, 9))
+    wait_s = ibis.cases(*rungs, else_=round_up(10**5))
+    return wait_s if limit_s is None else ibis.ifelse(wait_s > limit_s, limit_s, wait_s)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Literal
 
 import ibis
@@ -16,7 +18,7 @@ from journeylab.formats import format_count, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
 from journeylab.shares import bound_shares
-from journeylab.walks import find_walks, held_columns
+from journeylab.walks import EXCLUDED, find_walks, held_columns
 from journeylab.walks_in_memory import find_walks_in_memory
 
 if TYPE_CHECKING:
@@ -197,7 +199,9 @@ def _columns_of(step: Step) -> list[str]:
 def _find_events(steps: ibis.Table, rules: FunnelRules) -> frozenset[str]:
     """Which names are events of this log? The rules' other names are stages, or the rules do not fit the log."""
     names = {name: None for step in (*rules.walk_steps, *rules.excluded) for name in step.names}
-    found = frozenset(_distinct(steps.filter(steps.event.isin(list(names))).event))
+    wanted = ibis.array(list(names)).unnest().name("event").as_table()
+    # All events first, which costs less than to look for these in every row.
+    found = frozenset(steps.select("event").distinct().semi_join(wanted, "event").execute()["event"])
     if found == set(names):
         return found
     stages = set(_distinct(steps.stage))
@@ -219,19 +223,35 @@ def _distinct(column: ibis.Value) -> list[str]:
 
 
 def _mark(seen: ibis.Table, rules: FunnelRules, events: frozenset[str], by: tuple[str, ...]) -> ibis.Table:
-    """Flag the events of each step, and keep no others unless they matter too."""
-    flags = {f"_step_{i}": _is_step(seen, step, events) for i, step in enumerate(rules.walk_steps, 1)}
-    if rules.excluded:
-        flags["_excluded"] = ibis.or_(*(_is_step(seen, step, events) for step in rules.excluded))
+    """Which steps can each event be? Keep no others, unless they matter too."""
     held = dict(zip(held_columns(rules), (seen[name].cast("string") for name in rules.hold_constant), strict=True))
     groups = {f"_by_{i}": seen[name].cast("string") for i, name in enumerate(by, 1)}
     owner = {} if UNIT_COLUMN[rules.unit] == "customer_id" else {"customer_id": seen.customer_id}
     # Where time alone orders the events it is their rank, and one column less to carry.
     rank = seen["rank"] if {"seq", "event_id"} & set(seen.columns) else seen.timestamp
-    marked = seen.select("_unit", "position", rank=rank, time=seen.timestamp, **owner, **flags, **held, **groups)
+    steps = [*((EXCLUDED, step) for step in rules.excluded), *enumerate(rules.walk_steps, 1)]
+    bits = _collect_bits(seen, steps, events)
+    marked = seen.select("_unit", "position", rank=rank, time=seen.timestamp, _steps=bits, **owner, **held, **groups)
     # With order "strict" others end a walk; without a window the last of all shows how long a unit has been silent.
     keeps_all = rules.order == "strict" or rules.within_s is None
-    return marked if keeps_all else marked.filter(ibis.or_(*(marked[name] for name in flags)))
+    return marked if keeps_all else marked.filter(marked["_steps"] > 0)
+
+
+def _collect_bits(seen: ibis.Table, steps: Sequence[tuple[int, Step]], events: frozenset[str]) -> ibis.IntegerValue:
+    """One whole number for each event: bit `i` says that it can be step `i`."""
+    of_event: dict[str, int] = {}
+    others = []
+    for i, step in steps:
+        if step.where or not events.issuperset(step.names):
+            others.append(ibis.ifelse(_is_step(seen, step, events), 1 << i, 0))
+        else:
+            of_event |= {name: of_event.get(name, 0) | 1 << i for name in step.names}
+    names: dict[int, list[str]] = {}
+    for name, bits in of_event.items():
+        names.setdefault(bits, []).append(name)
+    # One look at the event answers for all steps that are events.
+    plain = [ibis.cases(*((seen.event.isin(of), bits) for bits, of in names.items()), else_=0)] if names else []
+    return reduce(or_, [*plain, *others])
 
 
 def _is_step(seen: ibis.Table, step: Step, events: frozenset[str]) -> ibis.BooleanValue:
@@ -393,6 +413,9 @@ def count_spells(
         time = units[f"time_{step}"]
         wait_us = ibis.coalesce(time.delta(units.time_1, unit="microsecond"), until_us)
         ended = ibis.ifelse(time.notnull(), ibis.literal(1, "int8"), other)
+        if step == 1:
+            # Who started has come to the start.
+            wait_us, ended = ibis.literal(0, "int64"), ibis.literal(1, "int8")
         parts.append(units.select(*keys, step=ibis.literal(step, "int8"), wait_us=wait_us, ended=ended))
     waits = ibis.union(*parts) if len(parts) > 1 else parts[0]
     spells = waits.select("step", *keys, "ended", duration_s=round_wait(waits.wait_us, rules.horizon_s))

@@ -16,6 +16,8 @@ import ibis
 from journeylab.engine import store
 from journeylab.funnel_rules import FunnelRules
 
+EXCLUDED = 0  # among the steps, which are numbered from 1
+
 _FOUND = ("rank", "time", "position")
 _WALK = ["_unit", "_walk"]
 
@@ -27,7 +29,8 @@ def find_walks(marked: ibis.Table, rules: FunnelRules, end: datetime, at_steps: 
     ----------
     marked
         The events that matter, or all of them with order "strict" or without a window: _unit, rank, time, position
-        (both in the unit's order), _step_1 …, _excluded (bool), _held_1 … (text), [customer_id], _by_1 … (text).
+        (both in the unit's order), _steps (bit `i`: can be step `i`; bit `EXCLUDED`), _held_1 … (text), [customer_id],
+        _by_1 … (text).
     end
         End of observation.
     at_steps
@@ -52,10 +55,14 @@ def _follow(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
     """Take the steps from each start."""
     starts = _find_starts(marked, rules)
     if rules.excluded:
-        bad = marked.filter(marked["_excluded"]).select("_unit", *_FOUND)
+        bad = marked.filter(_can_be(marked, EXCLUDED)).select("_unit", *_FOUND)
         found = _look_ahead(starts.select(*_WALK, _before="rank"), bad, ["_unit"])
         starts = _add(starts, found.select(*_WALK, _bad_rank="rank", _bad_time="time"))
     return _walk_any(marked, starts, rules) if rules.order == "any" else _walk_on(marked, starts, rules)
+
+
+def _can_be(marked: ibis.Table, i: int) -> ibis.BooleanValue:
+    return (marked["_steps"] & (1 << i)) != 0
 
 
 def held_columns(rules: FunnelRules) -> list[str]:
@@ -64,7 +71,7 @@ def held_columns(rules: FunnelRules) -> list[str]:
 
 
 def _find_starts(marked: ibis.Table, rules: FunnelRules) -> ibis.Table:
-    flags = [marked[f"_step_{i}"] for i in range(1, len(rules.steps) + 1)]
+    flags = [_can_be(marked, i) for i in range(1, len(rules.steps) + 1)]
     held = held_columns(rules)
     # What has no value cannot hold it.
     starts = marked.filter(ibis.or_(*flags) if rules.order == "any" else flags[0], *(marked[h].notnull() for h in held))
@@ -102,7 +109,7 @@ def _carried(rules: FunnelRules) -> list[str]:
 
 
 def _events_of(marked: ibis.Table, i: int, rules: FunnelRules) -> ibis.Table:
-    return marked.filter(marked[f"_step_{i}"]).select(*_step_keys(rules), *_FOUND)
+    return marked.filter(_can_be(marked, i)).select(*_step_keys(rules), *_FOUND)
 
 
 def _in_time(found: ibis.Table, rules: FunnelRules) -> ibis.Table:
@@ -329,7 +336,7 @@ def _look_up(walks: ibis.Table, marked: ibis.Table, rules: FunnelRules, at_steps
         walks = walks.inner_join(marked.select("_unit", "customer_id", _walk="position"), _WALK)
     columns = [name for name in marked.columns if name.startswith("_by_")]
     for k in at_steps if columns else ():
-        here = marked if rules.order == "any" else marked.filter(marked[f"_step_{k}"])
+        here = marked if rules.order == "any" else marked.filter(_can_be(marked, k))
         here = here.select(_owner="_unit", _place="position", **{f"{name}_{k}": name for name in columns})
         walks = walks.left_join(here, [walks["_unit"] == here["_owner"], walks[f"position_{k}"] == here["_place"]])
         walks = walks.drop("_owner", "_place")

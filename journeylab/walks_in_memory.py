@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from journeylab.engine import store, stream
 from journeylab.funnel_rules import FunnelRules
-from journeylab.walks import held_columns
+from journeylab.walks import EXCLUDED, held_columns
 
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
 _PIECE = 500_000  # events that are looked at together: so memory stays small, and quick
-_EXCLUDED = 0  # among the steps, which are numbered from 1
 _NEVER, _NONE = np.iinfo(np.int64).max, np.iinfo(np.int64).min  # times: of no event; no time, null in the answer
 
 
@@ -158,10 +157,11 @@ def _read(table: pa.Table, begins: Bools, rules: FunnelRules) -> _Log:
         key = key * np.int64(len(coded.dictionary)) + np.append(coded.indices.to_numpy(), 0)
         # Numbered anew each time, so that the numbers stay small.
         key = np.unique(key, return_inverse=True)[1]
-    flags = {i: table[f"_step_{i}"].to_numpy() & is_whole for i in range(1, len(rules.steps) + 1)}
-    kinds = {i: _list_events(flag, key) for i, flag in flags.items()}
-    if rules.excluded:
-        kinds[_EXCLUDED] = _list_events(table["_excluded"].to_numpy(), unit)
+    bits = table["_steps"].to_numpy()
+    kinds = {EXCLUDED: _list_events(bits & 1 << EXCLUDED > 0, unit)} if rules.excluded else {}
+    if held_columns(rules):
+        bits = np.where(is_whole, bits, 0)
+    kinds |= {i: _list_events(bits & 1 << i > 0, key) for i in range(1, len(rules.steps) + 1)}
     return _Log(
         n=n,
         unit=unit,
@@ -235,7 +235,7 @@ def _walk_any(log: _Log, start: Ints, bad: Ints, rules: FunnelRules) -> Ints:
 def _judge(log: _Log, start: Ints, rules: FunnelRules, end_us: int) -> _Walks:
     """How far does the walk from each start get, what stops it, and whose time is over?"""
     none = np.full(len(start), log.n)
-    bad = log.find(_EXCLUDED, log.unit[start], log.after[start]) if rules.excluded else none
+    bad = log.find(EXCLUDED, log.unit[start], log.after[start]) if rules.excluded else none
     taken = (_walk_any if rules.order == "any" else _walk_on)(log, start, bad, rules)
     required = taken[[i - 1 for i in rules.required]]
     n_taken = (required < log.n).sum(axis=0)

@@ -72,8 +72,8 @@ EVERYTHING = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def tables() -> tuple[ibis.Table, ibis.Table]:
-    journeys = [Journey(c, (c % 2, 2, 2) if c % 3 else (c % 2, 2)) for c in range(20)]
-    return store(*lay_out(journeys))
+    ways = (0, 2, 3, 2, 3), (1, 4, 5, 4, 5)
+    return store(*lay_out([Journey(c, ways[c % 2][: 3 + c % 3]) for c in range(40)]))
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_personas_of_every_method_come_back(
     pd.testing.assert_frame_equal(loaded.assign(tables[0]), personas.model.assign(tables[0]), check_exact=True)
     assert save_personas(loaded, tmp_path / "again.json").read_bytes() == path.read_bytes()
     text = path.read_text(encoding="utf-8")
-    assert not any(name_customer(c) in text for c in range(20))
+    assert not any(name_customer(c) in text for c in range(40))
     assert "j00000" not in text
 
 
@@ -172,7 +172,7 @@ def test_no_customer_is_in_the_file(personas: Personas, tmp_path: Path) -> None:
     path = save_personas(replace(personas, k_search=seen), tmp_path / "p.json")
     text = path.read_text(encoding="utf-8")
     assert "j00000" not in text
-    assert not any(name_customer(c) in text for c in range(20))
+    assert not any(name_customer(c) in text for c in range(40))
     frame = load_personas(path).k_search
     assert frame is not None
     assert frame["customer_id"].isna().all()
