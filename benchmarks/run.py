@@ -125,7 +125,12 @@ def main(n_events: int) -> None:
         ask("import", lambda: (jl.fit_personas, jl.draw_cohorts, import_module("statsmodels.duration.survfunc")))
         ask("read_events", lambda: jl.read_events(log, con=con))
         ask("build_steps", lambda: jl.build_steps(made["read_events"], name="steps"), STEPS.format(log=log))
-        steps = made["build_steps"]
+        # Opened again, as by who asks the next day.
+        con.disconnect()
+        by_hand.close()
+        by_hand = duckdb.connect(Path(folder, "hand.duckdb"))
+        by_hand.execute("set threads = 2")
+        steps = jl.connect(Path(folder, "ours.duckdb"), threads=2).table("steps")
         ask("journeys", lambda: jl.build_journeys(steps).count().execute())
         ask("transitions", lambda: jl.count_transitions(steps), TRANSITIONS)
         ask("step matrix", lambda: jl.step_matrix(steps))

@@ -24,7 +24,7 @@ from journeylab.walks import EXCLUDED, held_columns
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
-_PIECE = 500_000  # events that are looked at together: so memory stays small, and quick
+_PIECE = 250_000  # events that are looked at together: so memory stays small, and quick
 _NEVER, _NONE = np.iinfo(np.int64).max, np.iinfo(np.int64).min  # times: of no event; no time, null in the answer
 
 
