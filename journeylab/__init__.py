@@ -92,6 +92,8 @@ _HOME = {
     "plot_step_matrix": "plots",
     "plot_transitions": "plots",
     "picture_of": "plots",
+    "LoadedLog": "loading",
+    "load_log": "loading",
     "record": "recording",
     "record_data": "recording",
     "save_table": "recording",

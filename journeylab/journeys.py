@@ -226,14 +226,23 @@ def end_of_observation(steps: ibis.Table, as_of: str | date | None) -> datetime:
         if pd.isna(last):
             raise SchemaError("there are no steps; see check_events(events)")
         return pd.Timestamp(last).to_pydatetime()
-    try:
-        # ISO 8601 alone: pandas would read 20261031 as nanoseconds, and "now" as an answer that changes.
-        given = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    except ValueError:
-        given = None
-    if not isinstance(given, date) or pd.isna(given):
-        raise RuleError(f'as_of must be a date or a time, such as "2026-10-31"; found {as_of!r}')
-    end = pd.Timestamp(given).as_unit("us")
-    if end.tzinfo is not None:
-        end = end.tz_convert("UTC").tz_localize(None)
-    return end.to_pydatetime()
+    return read_instant(as_of, "as_of")
+
+
+def read_instant(given: str | date, name: str) -> datetime:
+    """Which instant does a date or a time mean? In UTC, where the zone is not said."""
+    import pandas as pd
+
+    found: object = given
+    if isinstance(given, str):
+        try:
+            # ISO 8601 alone: pandas would read 20261031 as nanoseconds, and "now" as an answer that changes.
+            found = datetime.fromisoformat(given)
+        except ValueError:
+            found = None
+    if not isinstance(found, date) or pd.isna(found):
+        raise RuleError(f'{name} must be a date or a time, such as "2026-10-31"; found {given!r}')
+    instant = pd.Timestamp(found).as_unit("us")
+    if instant.tzinfo is not None:
+        instant = instant.tz_convert("UTC").tz_localize(None)
+    return instant.to_pydatetime()

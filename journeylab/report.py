@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeylab import __version__
 from journeylab.errors import ReportError
+from journeylab.locks import locked
 from journeylab.parameters import Notebook, find_notebooks, match_parameters, read_notebook
 from journeylab.recording import RECORD_MIME, TABLES_VARIABLE
 from journeylab.templates import render_report, render_run
@@ -395,42 +396,22 @@ def _workspace(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     with ExitStack() as held:
-        with _locked(folder.parent):
+        with locked(folder.parent):
             _restore(folder)
             for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
-                with _locked(left, wait=False) as is_free:
+                with locked(left, wait=False) as is_free:
                     if is_free:
                         shutil.rmtree(left, ignore_errors=True)
             work.mkdir()
             # Held while we live, however we end: this is how the next run knows.
-            held.enter_context(_locked(work))
+            held.enter_context(locked(work))
         held.callback(shutil.rmtree, work, ignore_errors=True)
         yield work
 
 
-@contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a folder against other processes; leaves no file. Yields whether it is certain that nobody else has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:  # taken, or a file system without locks
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
-
-
 def _publish(work: Path, folder: Path, entries: Mapping[str, Json]) -> None:
     """Complete the run with what the folder has of earlier reports, and put it in its place."""
-    with _locked(folder.parent):
+    with locked(folder.parent):
         earlier: Json = {}
         if (folder / "run.json").is_file():
             earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))["reports"]
