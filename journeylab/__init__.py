@@ -97,6 +97,8 @@ _HOME = {
     "record": "recording",
     "record_data": "recording",
     "save_table": "recording",
+    "RunDiff": "diff",
+    "diff_runs": "diff",
     "ReportRun": "report",
     "list_notebooks": "report",
     "run_report": "report",

@@ -151,6 +151,29 @@ def run(
 
 
 @app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN_A")],
+    after: Annotated[Path, typer.Argument(help="The folder of a later run.", metavar="RUN_B")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; beside RUN_B unless given.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Say what differs between two runs, and which figures moved by more than noise.
+
+    Example: journeylab diff reports/october reports/november
+    """
+    from journeylab.diff import diff_runs
+    from journeylab.templates import write_diff
+
+    found = diff_runs(before, after)
+    for rows in write_diff(found):
+        _print_rows(rows)
+        print()
+    page = out or after.resolve().parent / "diff-{}-{}.html".format(*found.names)
+    print(f"{found.headline}\n{found.note}\npage: {found.save(page)}")
+
+
+@app.command()
 def notebooks(name: Annotated[str | None, typer.Argument(help="A notebook by name or path.")] = None) -> None:
     """List the notebooks, or the parameters of one.
 

@@ -87,12 +87,12 @@ def compare_funnels(
 
 def _pair(funnel: Funnel, other: Funnel | None, baseline: str | None) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Set each group beside what it is compared with; both frames have the same rows."""
-    one = _count_settled(funnel)
+    one = count_settled(funnel)
     if other is not None:
         if baseline is not None:
             raise RuleError("compare_funnels: baseline is a group of one funnel; leave it out when you compare two")
         _refuse_different(funnel, other, "compare_funnels")
-        return *_align(one, _count_settled(other)), _OTHER_FUNNEL
+        return *_align(one, count_settled(other)), _OTHER_FUNNEL
     if not funnel.by:
         raise RuleError('compare_funnels: build the funnel with by=, such as by="channel", or give a second one')
     if baseline is None:
@@ -110,7 +110,7 @@ def _align(one: pd.DataFrame, two: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     return one.reindex(groups, fill_value=0), two.reindex(groups, fill_value=0)
 
 
-def _count_settled(funnel: Funnel) -> pd.DataFrame:
+def count_settled(funnel: Funnel) -> pd.DataFrame:
     """How many of the units whose time is over did each step? A row per group, a column per step from 1."""
     units = funnel.units
     settled = units.filter(~units.is_open if funnel.rules.within_s is None else units.is_mature)
@@ -182,7 +182,7 @@ def split_change(funnel: Funnel, before: Funnel) -> pd.DataFrame:
         raise RuleError('split_change needs groups: build both funnels with by=, such as by="channel"')
     _refuse_taken(by, _CHANGE_COLUMNS, "split_change")
     _refuse_different(funnel, before, "split_change")
-    now, then = _align(_count_settled(funnel), _count_settled(before))
+    now, then = _align(count_settled(funnel), count_settled(before))
     last = len(funnel.labels)
     (n1, x1), (n0, x0) = (now[1].sum(), now[last].sum()), (then[1].sum(), then[last].sum())
     if not n1 or not n0:
@@ -201,7 +201,7 @@ def split_change(funnel: Funnel, before: Funnel) -> pd.DataFrame:
         }
     )
     _add_names(table, funnel, before)
-    table["mix"], table["rate"], margins = _decompose(now[1], now[last], then[1], then[last])
+    table["mix"], table["rate"], margins = decompose_change(now[1], now[last], then[1], then[last])
     table["change"] = table["mix"] + table["rate"]
     total: dict[str, float] = {"n": n1, "share_of_starts": 1.0, "conversion": x1 / n1}
     total |= {"n_before": n0, "share_of_starts_before": 1.0, "conversion_before": x0 / n0}
@@ -213,10 +213,21 @@ def split_change(funnel: Funnel, before: Funnel) -> pd.DataFrame:
     return whole[[*by, *_CHANGE_COLUMNS]].reset_index(drop=True)
 
 
-def _decompose(
+def decompose_change(
     n1: pd.Series, x1: pd.Series, n0: pd.Series, x0: pd.Series
 ) -> tuple[pd.Series, pd.Series, dict[str, float]]:
-    """Mix and rate of each group, and half the width of the intervals of their sums."""
+    """Which part of a change in conversion is mix, and which is rate? See `split_change`.
+
+    Parameters
+    ----------
+    n1, x1, n0, x0
+        Starts and conversions of each group, now and before, with the same index.
+
+    Returns
+    -------
+    tuple
+        Mix and rate of each group, and half the width of the 95 % intervals of their sums ("mix", "rate").
+    """
     from scipy.stats import norm
 
     w1, w0 = n1 / n1.sum(), n0 / n0.sum()

@@ -30,7 +30,7 @@ _TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def record(name: str, value: object) -> None:
+def record(name: str, value: object, *, low: object = None, high: object = None) -> None:
     """Which figure shall `run.json` keep, so that runs can be compared?
 
     Parameters
@@ -41,13 +41,17 @@ def record(name: str, value: object) -> None:
     value
         Text, number, truth value, None, or lists and mappings of these. NumPy and pandas values are converted; NaN, NaT
         and infinity become null.
+    low, high
+        The bounds of the value's 95 % interval, or mappings of these where the value is one. With them a comparison of
+        two runs can tell a move from noise.
 
     Raises
     ------
     ReportError
         `value` is something else, such as a whole table (`save_table` is for these).
     """
-    _publish({"name": name, "value": _as_json(value, name)})
+    bounds = {} if low is None or high is None else {"low": _as_json(low, name), "high": _as_json(high, name)}
+    _publish({"name": name, "value": _as_json(value, name), **bounds})
 
 
 def record_data(steps: ibis.Table) -> None:

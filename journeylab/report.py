@@ -168,7 +168,7 @@ def _make_report(
     started = time.perf_counter()
     tables = work / "tables" / notebook.name
     executed = _execute(notebook, given, tables, out=out, progress=progress)
-    values, data = _collect_records(executed)
+    values, intervals, data = _collect_records(executed)
     parameters = {parameter.name: given.get(parameter.name, parameter.default) for parameter in notebook.parameters}
     entry: Json = {
         "title": notebook.title,
@@ -180,6 +180,7 @@ def _make_report(
         "created": _now(),
         "versions": _list_versions(),
         "values": values,
+        "intervals": intervals,
         "tables": sorted(path.name for path in tables.glob("*.csv")),
     }
     page = render_report(
@@ -196,12 +197,13 @@ def _make_report(
     return entry
 
 
-def _collect_records(executed: Any) -> tuple[Json, Json | None]:
-    """Return what the cells recorded: the values, and the identity of the data."""
+def _collect_records(executed: Any) -> tuple[Json, Json, Json | None]:
+    """Return what the cells recorded: the values, the bounds of those that have some, and the identity of the data."""
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     records = [output.data[RECORD_MIME] for output in outputs if RECORD_MIME in output.get("data", {})]
     values = {record["name"]: record["value"] for record in records if "name" in record}
-    return values, next((record["data"] for record in reversed(records) if "data" in record), None)
+    intervals = {record["name"]: [record["low"], record["high"]] for record in records if "low" in record}
+    return values, intervals, next((record["data"] for record in reversed(records) if "data" in record), None)
 
 
 def _list_versions() -> dict[str, str]:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jinja2
+    import pandas as pd
+
+    from journeylab.diff import RunDiff
+
+#: By this a list of runs is known as ours.
+RUNS_MARK = "journeylab: list of runs"
 
 _FOLDER = Path(__file__).parent
 _HIDDEN_TAGS = frozenset(("parameters", "injected-parameters", "remove-cell"))
@@ -41,12 +50,91 @@ def render_report(notebook: Any, **facts: Any) -> str:
 def render_run(title: str, run: Mapping[str, Any]) -> str:
     """Make the index of a run from what its run.json says."""
     reports = [
-        {"name": name, "figures": _choose_figures(report["values"]), "headline": report["values"].get("headline")}
+        {"name": name, "figures": choose_figures(report["values"]), "headline": report["values"].get("headline")}
         | report
         for name, report in run["reports"].items()
     ]
     page = _pages().get_template("run.html.j2")
     return page.render(title=title, reports=reports, created=run["created"], version=run["journeylab"])
+
+
+def render_runs(title: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Make the list of the runs in a folder, of rows that are text (see `journeylab.runs.list_runs`)."""
+    script = (_FOLDER / "filter.js").read_text(encoding="utf-8")
+    # The page may run this script and no other.
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    page = _pages().get_template("runs.html.j2")
+    return page.render(title=title, runs=runs, script=script, policy=f"; script-src 'sha256-{digest}'", mark=RUNS_MARK)
+
+
+def render_diff(diff: RunDiff) -> str:
+    """Make the page that sets two runs side by side."""
+    from markupsafe import Markup
+
+    from journeylab import __version__
+    from journeylab.tables import show_table
+
+    def show(table: pd.DataFrame, caption: str, note: str | None = None) -> str:
+        return Markup(show_table(table, caption=caption, note=note)._repr_html_()) if len(table) else ""
+
+    before, after = diff.names
+    note = (
+        "Beyond noise: p below 5 % after Holm's correction over all figures that have an interval. Runs over the same "
+        "customers are not independent: there a mark stands, and a missing one proves nothing."
+    )
+    sections = [
+        ("Figures", "", show(_write_values(diff.values), "Recorded figures that both runs have", note)),
+        ("Conversion in parts", diff.note, show(_write_parts(diff.conversion), "Change in mature conversion")),
+        (
+            "What differs",
+            "" if len(diff.settings) else "Parameters, data and versions are the same.",
+            show(diff.settings, "Parameters, data and versions that differ"),
+        ),
+    ]
+    return (
+        _pages()
+        .get_template("diff.html.j2")
+        .render(title=f"{before} → {after}", headline=diff.headline, sections=sections, version=__version__)
+    )
+
+
+def write_diff(diff: RunDiff) -> list[list[tuple[str, ...]]]:
+    """The same tables as rows of text, each with its heads."""
+    tables = _write_values(diff.values), _write_parts(diff.conversion), diff.settings
+    return [
+        [tuple(table.columns), *(tuple(map(str, row)) for row in table.itertuples(index=False))]
+        for table in tables
+        if len(table)
+    ]
+
+
+def _write_values(values: pd.DataFrame) -> pd.DataFrame:
+    """The figures as text, each in its own unit."""
+    import pandas as pd
+
+    rows = []
+    for row in values.to_dict("records"):
+        name = row["name"]
+        low, high = (_write_change(name, row[bound]) for bound in ("low", "high"))
+        rows.append(
+            {
+                "report": row["report"],
+                "figure": name,
+                "before": _write_number(name, row["before"]),
+                "after": _write_number(name, row["after"]),
+                "change": _write_change(name, row["change"]),
+                "95 % interval": "–" if low == "–" else f"{low} to {high}",
+                "mark": "–" if low == "–" else "beyond noise" if row["is_beyond_noise"] else "within noise",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _write_parts(parts: pd.DataFrame) -> pd.DataFrame:
+    shown = parts.copy()
+    for name in ("change", "low", "high"):
+        shown[name] = [_write_change("share", each) for each in parts[name]]
+    return shown.rename(columns={"low": "from", "high": "to"})
 
 
 @cache
@@ -60,7 +148,7 @@ def _pages() -> jinja2.Environment:
         "count": lambda value: f"{value:,}",
         "day": lambda moment: moment[:10],
         "moment": lambda moment: moment[:19].replace("T", " "),
-        "as_text": _write_parameter,
+        "as_text": write_parameter,
     }
     return pages
 
@@ -163,15 +251,18 @@ def _add_anchors(body: str) -> tuple[str, list[tuple[str, str]]]:
     return re.sub(pattern, name, body, flags=re.DOTALL), contents
 
 
-def _write_parameter(value: object) -> str:
-    """Write a value as one would type it."""
+def write_parameter(value: object) -> str:
+    """How would one type this value?"""
     if value is None or isinstance(value, str):
         return "none" if value is None else value
     return json.dumps(value, ensure_ascii=False)
 
 
-def _choose_figures(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Return the first recorded values that are one number or a few words: name in words, value, whether a number."""
+def choose_figures(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Which recorded values does a card show? The first that are one number or a few words.
+
+    Returns name in words, value, and whether it is a number.
+    """
     figures = []
     for name, value in values.items():
         if name == "headline":
@@ -182,6 +273,14 @@ def _choose_figures(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
         elif isinstance(value, str) and len(value) <= _MOST_LETTERS:
             figures.append((label, value, False))
     return figures[:_MOST_FIGURES]
+
+
+def _write_change(name: str, change: float) -> str:
+    """A difference with its sign, of shares in percentage points; a dash for what is not known."""
+    if math.isnan(change):
+        return "–"
+    text = f"{100 * change:.1f} points" if name.startswith("share") else _write_number(name, change)
+    return text.replace("-", "−") if change < 0 else f"+{text}"
 
 
 def _write_number(name: str, value: float) -> str:
