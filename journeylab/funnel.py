@@ -86,6 +86,7 @@ def build_funnel(
     by: str | Sequence[str] | None = None,
     by_at: Literal["first", "last"] | int = 1,
     top: int | None = None,
+    min_group: int = 1,
     as_of: str | date | None = None,
 ) -> Funnel:
     """How many units reach each step, how many are lost, and how many are still on the way?
@@ -104,6 +105,9 @@ def build_funnel(
         came after the start: such groups describe, but their conversions cannot be compared as if given beforehand.
     top
         Keep this many groups, those with the most starts; the rest become "(other)".
+    min_group
+        Groups with fewer starts become "(other)" too, and with them the next larger ones until "(other)" has as many:
+        for reports that are shared. Where even all together have fewer, they stay one group.
     as_of
         End of observation (UTC); default: the last event of `steps`.
 
@@ -125,7 +129,7 @@ def build_funnel(
     columns = (by,) if isinstance(by, str) else tuple(by or ())
     if not isinstance(steps, ibis.Table) or not {"position", "rank"} <= set(steps.columns):
         raise SchemaError("build_funnel: these are no steps; pass events through read_events and build_steps first")
-    _check_columns(steps, rules, columns, by_at, top)
+    _check_columns(steps, rules, columns, by_at, top, min_group)
     events = _find_events(steps, rules)
     end = end_of_observation(steps, as_of)
     seen = find_unit_events(steps, rules, end)
@@ -138,7 +142,7 @@ def build_funnel(
     if "customer_id" not in units.columns:
         # The unit is the customer: stored once.
         units = units.mutate(customer_id=units.unit).relocate("customer_id", before="reached")
-    units = _keep_largest(units, columns, top)
+    units = _keep_largest(units, columns, top, min_group)
     return Funnel(rules, columns, end, rules.labels, _tabulate(units, rules, columns, end), units, events)
 
 
@@ -162,7 +166,7 @@ def find_unit_events(steps: ibis.Table, rules: FunnelRules, end: datetime) -> ib
 
 
 def _check_columns(
-    steps: ibis.Table, rules: FunnelRules, by: tuple[str, ...], by_at: str | int, top: int | None
+    steps: ibis.Table, rules: FunnelRules, by: tuple[str, ...], by_at: str | int, top: int | None, min_group: int
 ) -> None:
     named = {
         "by=": by,
@@ -188,8 +192,9 @@ def _check_columns(
         raise RuleError(
             f'build_funnel: by_at must be "first", "last" or a step from 1 to {len(rules.steps)}; found {by_at!r}'
         )
-    if top is not None and top < 1:
-        raise RuleError(f"build_funnel: top must be at least 1, found {top}")
+    for name, given in (("top", top), ("min_group", min_group)):
+        if given is not None and given < 1:
+            raise RuleError(f"build_funnel: {name} must be at least 1, found {given}")
 
 
 def _columns_of(step: Step) -> list[str]:
@@ -309,12 +314,15 @@ def list_group_keys(by: Sequence[str]) -> list[str]:
     return ["group"] if len(by) == 1 else [f"group_{i}" for i in range(1, len(by) + 1)]
 
 
-def _keep_largest(units: ibis.Table, by: tuple[str, ...], top: int | None) -> ibis.Table:
-    if top is None or not by:
+def _keep_largest(units: ibis.Table, by: tuple[str, ...], top: int | None, min_group: int) -> ibis.Table:
+    if not by or (top is None and min_group == 1):
         return units
     names = dict.fromkeys(("group", *list_group_keys(by)))
-    sizes = units.group_by("group").agg(n=units.count()).order_by(ibis.desc("n"), "group").limit(top).execute()
-    is_large = units.group.isin(sizes["group"].tolist())
+    sizes = units.group_by("group").agg(n=units.count()).order_by(ibis.desc("n"), "group").execute()
+    n_kept = min(len(sizes) if top is None else top, int((sizes["n"] >= min_group).sum()))
+    while 0 < n_kept < len(sizes) and sizes["n"].iloc[n_kept:].sum() < min_group:
+        n_kept -= 1
+    is_large = units.group.isin(sizes["group"].head(n_kept).tolist())
     return units.mutate(**{name: ibis.ifelse(is_large, units[name], _OTHER) for name in names})
 
 

@@ -40,7 +40,7 @@ ORDER = (
         "personas",
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
-    *("locks", "loading", "recording", "parameters", "templates", "diff", "report"),
+    *("disclosure", "locks", "loading", "recording", "parameters", "templates", "diff", "report"),
     *("cli", "__main__"),
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -87,7 +88,10 @@ def choose_personas(
     RuleError
         If fewer customers differ than a given k.
     """
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        # Without ipywidgets it warns, and draws its bar as text.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
 
     with tqdm(total=2 + n_boot + 6 * _LOGS, desc="personas", unit="fit", disable=not progress) as bar:
         k_search = family.score_k(sorted({1, *ks}), seed)
