@@ -220,7 +220,9 @@ def _find_dense(rows: Floats, weights: Floats, k: int, seed: int) -> Centres:
     middle, axes = _find_axes(rows, weights, _DENSE_AXES)
     places = _repeat(_project(rows, middle, axes), weights)
     size = max(_LEAST_CLUSTER, round(_LEAST_CLUSTER_SHARE * len(places)))
-    labels = HDBSCAN(min_cluster_size=size, min_samples=_LEAST_CLUSTER, copy=True).fit_predict(places)
+    labels = np.full(len(places), -1)
+    if len(places) >= _LEAST_CLUSTER:  # of fewer it refuses to speak
+        labels = HDBSCAN(min_cluster_size=size, min_samples=_LEAST_CLUSTER, copy=True).fit_predict(places)
     sizes = np.bincount(labels[labels >= 0])
     own = [places[labels == label] for label in np.argsort(-sizes, kind="stable")[:k]] or [places]
     centres = np.stack([part.mean(axis=0) for part in own])

@@ -240,7 +240,7 @@ def _find_labels(name: str, column: pd.Series) -> tuple[str, tuple[str, ...] | N
         return name, None
     sizes = column.value_counts()
     labels = tuple(sorted(sizes.index[sizes >= _LEAST_SHARE * sizes.sum()]))
-    if not labels:
+    if not labels and len(sizes):
         raise RuleError(
             f'customers: "{name}" has {len(sizes):,} different values, each of less than 1 % of the customers: rather '
             "a name than an attribute. Leave it out, or sort it into classes"

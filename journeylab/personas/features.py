@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import ibis
 
 _FENCE = 3  # Tukey's (1977) far out, in ranges between the quartiles
+_ROUNDING = 1e-9  # of a squared distance: who lies on the limit is within
 _MOST_CUSTOMERS = 10_000  # of a log of one persona
 _BALL = 10  # dimensions at least, lest a ball can be halved in one way only
 
@@ -107,7 +108,7 @@ class FeatureRules:
                 raise RuleError(
                     f'FeatureRules: no block "{name}".{nearest(name, BLOCKS)} The blocks are {", ".join(BLOCKS)}'
                 )
-            if not weight > 0:
+            if not 0 < weight < np.inf:
                 raise RuleError(f"FeatureRules: the weight of {name} must be above 0, found {weight}; or leave it out")
         if not weights:
             raise RuleError(f"FeatureRules: name at least one block of {', '.join(BLOCKS)}")
@@ -292,6 +293,7 @@ def measure_customers(steps: ibis.Table, journeys: ibis.Table | None, rules: Fea
 
 def _choose_blocks(rules: FeatureRules, sheet: Sheet) -> dict[str, float]:
     has = {
+        "tempo": bool(sheet.n_seen["gap"].any()),
         "channels": bool(sheet.layout.channels),
         "stages": bool(sheet.layout.stages),
         "value": bool(sheet.n_seen["basket"].any()),
@@ -336,12 +338,12 @@ def fit_features(measured: Measured, k: int, *, seed: int = 0) -> FeaturePersona
 def _find_limits(cells: Cells, rows: Floats) -> Floats:
     reach = getattr(cells, "reach", None)
     if reach is not None:
-        return np.asarray(reach**2)
+        return np.asarray(reach**2 * (1 + _ROUNDING))
     labels, squares = name_rows(cells, rows), cells.measure(rows)
     limits = np.full(count_cells(cells), np.inf)
     for j in np.unique(labels):
         low, high = np.quantile(np.sqrt(squares[labels == j, j]), [0.25, 0.75])
-        limits[j] = (high + _FENCE * (high - low)) ** 2
+        limits[j] = (high + _FENCE * (high - low)) ** 2 * (1 + _ROUNDING)
     return limits
 
 

@@ -216,6 +216,7 @@ def fit_personas(
     choice = choose_personas(family, range(1, k_max + 1) if k == "auto" else [k], seed=seed, progress=progress)
     n_personas = 1 if k == "auto" and choice.verdict == "none" else choice.k
     model, members, order = _assign_all(fit(n_personas), steps, journeys)
+    n_personas = model.n_personas  # of HDBSCAN there may be fewer
     stability = choice.stability.head(n_personas).iloc[order].assign(persona=range(1, n_personas + 1))
     stability = stability.reset_index(drop=True)
     tally = tally_members(steps, journeys, members, n_personas)

@@ -13,6 +13,7 @@ from journeylab.personas.columns import MIXES, Floats, Sheet
 
 _FENCE = 3  # Tukey's (1977) outer fences, in ranges between the quartiles
 _LEAST_REAL = 0.01  # of a block's variance: where chance explains it all, the block whispers
+_ROUNDING = 1e-12  # of a number: a smaller spread is that of sums, and would be blown up to a block's full weight
 _NUMBERS = ("low", "high", "mean", "factor", "real", "chance")
 
 
@@ -39,7 +40,7 @@ class Scale:
             low, high, mean, factor, real, chance = (part[name].to_numpy() for name in _NUMBERS)
             values = np.clip(sheet.lay_out(str(block))[:, places], low, high)
             n_seen = _count_seen(sheet, str(block))
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):  # of no events nothing is known
                 belief = np.where(np.isnan(values), 0, real / (real + chance / n_seen[:, None]))
             rows.append(np.where(np.isnan(values), 0, (values - mean) * factor) * belief)
             beliefs.append(belief)
@@ -65,18 +66,22 @@ def find_scale(sheet: Sheet, weights: Mapping[str, float]) -> Scale:
             continue
         values = sheet.lay_out(block)
         known = np.flatnonzero(~np.isnan(values).all(axis=0))
+        if not known.size:
+            continue
         table, values = table.iloc[known].reset_index(drop=True), values[:, known]
         is_number = block not in MIXES and (table.groupby("variable")["name"].transform("size") == 1)
         table["low"], table["high"] = _find_fences(values, np.broadcast_to(is_number, len(table)))
         kept = np.clip(values, table["low"].to_numpy(), table["high"].to_numpy())
         table["mean"], variance = np.nanmean(kept, axis=0), np.nanvar(kept, axis=0)
+        variance[np.sqrt(variance) <= _ROUNDING * np.nanmax(np.abs(kept), axis=0)] = 0
         total = pd.Series(variance).groupby(table["variable"]).transform("sum")
         table["real"], table["chance"], share = _part_variance(sheet, block, kept)
         n_variables = table["variable"][total > 0].nunique()
         with np.errstate(divide="ignore"):
             table["factor"] = np.sqrt(weight / max(n_variables, 1) / total / share)
-        parts.append(table.loc[total > 0])
-    return Scale(pd.concat(parts, ignore_index=True)[["block", "variable", "name", *_NUMBERS]])
+        parts.append(table.loc[(total > 0) & (share > 0)])
+    columns = ["block", "variable", "name", *_NUMBERS]
+    return Scale(pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns))
 
 
 def _find_fences(values: Floats, is_number: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -100,11 +105,13 @@ def _part_variance(sheet: Sheet, block: str, kept: Floats) -> tuple[float, float
     if not seen.any():  # nothing that happens once more would change
         return 1.0, 0.0, 1.0
     total = float(np.nanvar(values[seen], axis=0).sum())
+    if total <= _ROUNDING**2:  # all alike, but for how often
+        return 0.0, 0.0, 0.0
     within = (1 - (values[seen] ** 2).sum(axis=1)) * n[seen] if block in MIXES else sheet.within[_MEANS[block]][seen]
     n_free = float((n[seen] - 1).sum())
     chance = float(within[n[seen] > 1].sum()) / n_free if n_free else 0.0
     real = max(total - chance * float((1 / n[seen]).mean()), _LEAST_REAL * total)
-    return real, chance, real / total if total else 1.0
+    return real, chance, real / total
 
 
 _MEANS = {"tempo": "gap", "value": "basket"}
