@@ -100,7 +100,8 @@ def judge(moments: pd.DataFrame, min_n: int) -> pd.DataFrame:
     table = moments[["segment", "kind", "trait", "measure"]].copy()
     table["n"], table["n_other"] = own["n"].astype(int), other["n"].astype(int)
     measure = moments["measure"].to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # Of every row all that any measure asks for is computed: exp of an amount of money goes beyond all numbers.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = [
             np.where(measure == "typical", np.expm1(one["sum"] / one["n"]), one["sum"] / one["n"])
             for one in (own, other)

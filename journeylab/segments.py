@@ -282,10 +282,14 @@ def _describe_people(
     )
     done = done.mutate(tempo=(done["_log_gaps"] / done["_n_gaps"].nullif(0)).round().cast("int64"))
     wait_s = journeys.goal_time.delta(journeys.start_time, unit="microsecond") / 1e6
+    journeys = journeys.mutate(
+        _wait=_take_log(wait_s), _came=journeys.goal_time.min().over(ibis.window(group_by=journeys.customer_id))
+    )
     came = journeys.group_by("customer_id").agg(
         n_journeys=journeys.count(),
         reached_goal=journeys.reached_goal.any().fill_null(False),
-        time_to_goal=_take_log(wait_s).argmin(journeys.goal_time, where=journeys.goal_time.notnull()),
+        # Of journeys that reach it at one instant the first counts, and that is the one which took longest.
+        time_to_goal=journeys["_wait"].max(where=journeys.goal_time == journeys["_came"]),
         value=(journeys.value * 10_000).round().cast("int64").sum().fill_null(0),
     )
     people = members.join(done.drop("_log_gaps", "_n_gaps"), "customer_id").join(came, "customer_id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -15,20 +16,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlglot
-from conftest import ENDS, Row, examples, fetch, group_rows, make_steps, random_logs, random_rules
-from hypothesis import given
+from conftest import ENDS, Row, fetch, group_rows, make_steps, random_logs, random_rules
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 from test_backends import COMPILERS, listen
 from test_markov import Journey, Planted, plant, simulate
 
 import journeylab as jl
+from journeylab.engine import store
 from journeylab.errors import RuleError
 from journeylab.personas.assigning import MarkovPersonas, fit_markov
 from journeylab.personas.counting import CustomerCounts, MarkovRules, count_moves
 from journeylab.personas.drawing import draw_customers
 from journeylab.personas.fit import sort_by_size
 
+FULL = os.environ.get("JOURNEYLAB_FULL") == "1"
 START = datetime(2026, 1, 1)
 RULES = jl.JourneyRules(journey_gap="1D")
 Tables = tuple[ibis.Table, ibis.Table]
@@ -65,8 +68,9 @@ def write_log(
 
 
 def store_log(rows: list[Row], con: ibis.BaseBackend, as_of: datetime | None = START + timedelta(days=100.5)) -> Tables:
-    steps = make_steps(rows, RULES, con=con)
-    return steps, jl.build_journeys(steps, RULES, as_of=as_of)
+    """Stored, as every query would be compiled with all that makes them; random logs are assigned without."""
+    steps = store(make_steps(rows, RULES, con=con), con)
+    return steps, store(jl.build_journeys(steps, RULES, as_of=as_of), con)
 
 
 # --- the same by hand
@@ -184,7 +188,7 @@ def abc() -> MarkovPersonas:
     return fit_markov(count_moves(*store_log(rows, con), MarkovRules(("channel", "dwell"))), 3, seed=0)
 
 
-@examples(5)
+@settings(max_examples=50 if FULL else 3)
 @given(
     data=st.data(),
     rows=random_logs(columns=("seq", "journey_id"), always=("channel",)),
@@ -504,8 +508,7 @@ def test_everybody_is_as_likely_to_be_drawn() -> None:
         day = START + timedelta(days=int(rng.integers(0, 30)))
         events = ["look"] if customer % 2 else rng.choice(["look", "buy", "help"], size=rng.integers(1, 9)).tolist()
         rows += [{"customer_id": f"c{customer}", "event": event, "timestamp": day} for event in events]
-    steps = make_steps(rows, RULES, con=jl.connect(threads=2))
-    journeys = jl.build_journeys(steps, RULES)
+    steps, journeys = store_log(rows, jl.connect(threads=2), as_of=None)
     shares = []
     for seed in range(8):
         drawn = draw_customers(steps, journeys, n=800, seed=seed)[0].customer_id.to_pyarrow().unique().to_pylist()

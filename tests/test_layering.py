@@ -32,6 +32,7 @@ ORDER = (
         "leaving",
         "explain",
         "comparison",
+        "monitor",
         "accounts",
         "paths",
         "rfm",

@@ -19,6 +19,7 @@ from test_markov import Journey, Planted, count, plant, simulate
 from test_personas import lay_out, name_customer, store
 
 import journeylab as jl
+from journeylab import engine
 from journeylab.errors import RuleError
 from journeylab.personas import MarkovMixture, Personas, tracking
 from journeylab.personas.assigning import fit_markov
@@ -207,7 +208,7 @@ def count_alarms(p: np.ndarray, level: float) -> tuple[int, int]:
 def test_without_drift_the_test_holds_its_level(n_fit: int, n_now: int, k_fitted: int, n_events: int) -> None:
     """Also where the fit has fewer personas than the truth: what is compared is what it knows."""
     found = []
-    for seed in range(200 if FULL else 8):
+    for seed in range(200 if FULL else 4):
         truth, rng = plant(3, seed=seed, n_events=n_events), np.random.default_rng(1_000 + seed)
         mixture = MarkovMixture(k_fitted, n_init=4).fit(draw_counts(truth, n_fit, rng))
         found.append(drift_of(mixture, draw_counts(truth, n_now, rng)))
@@ -221,7 +222,7 @@ def test_without_drift_the_test_holds_its_level(n_fit: int, n_now: int, k_fitted
 def test_customers_who_differ_within_a_persona_are_no_drift() -> None:
     """Customers, not events, are the unit: each has habits of their own, and does much."""
     found = []
-    for seed in range(200 if FULL else 15):
+    for seed in range(200 if FULL else 8):
         rng = np.random.default_rng(seed)
         common = rng.dirichlet(np.full(5, 2.0), size=5)
         logs = []
@@ -264,7 +265,7 @@ def effect_of(before: Planted, now: Planted) -> float:
 
 @pytest.mark.parametrize(("amount", "n_now"), [(0.1, 500), (0.4, 1_500)])
 def test_drift_is_found_and_its_interval_covers_the_truth(amount: float, n_now: int) -> None:
-    n_runs = 200 if FULL else 15
+    n_runs = 200 if FULL else 8
     covered, found, errors = 0, 0, []
     for seed in range(n_runs):
         before, rng = dense(1, seed), np.random.default_rng(5_000 + seed)
@@ -309,7 +310,7 @@ def test_other_shares_are_no_drift() -> None:
 @pytest.mark.parametrize("amount", [0.0, 0.5])
 def test_personas_of_any_method_are_compared_by_their_customers(amount: float) -> None:
     p = []
-    for seed in range(100 if FULL else 15):
+    for seed in range(100 if FULL else 8):
         before, rng = dense(1, seed), np.random.default_rng(seed)
         logs = [draw_counts(truth, 800, rng)[:, 5:30] for truth in (before, shift(before, 0, amount, seed + 1))]
         n = logs[0].sum(axis=0)
@@ -507,8 +508,9 @@ def test_months_of_one_log_as_it_is_read() -> None:
             for place, event in enumerate(path[: rng.integers(1, 4)]):
                 at = pd.Timestamp(2026, month, 5 + customer % 20, place)
                 rows.append({"customer_id": name_customer(customer), "event": event, "timestamp": at.to_pydatetime()})
-    steps = make_steps(rows, jl.JourneyRules(journey_gap="10D"))
-    journeys = jl.build_journeys(steps, jl.JourneyRules(journey_gap="10D"))
+    rules, con = jl.JourneyRules(journey_gap="10D"), jl.connect()
+    steps = engine.store(make_steps(rows, rules, con=con), con)
+    journeys = engine.store(jl.build_journeys(steps, rules), con)
     personas = fit_quickly((steps, journeys), 2)
     months = {f"2026-0{month}": steps.filter(steps.timestamp.month() == month) for month in (1, 2)}
     found = track_personas(personas, {"2026-01": months["2026-01"], "2026-02": (months["2026-02"], journeys)})
