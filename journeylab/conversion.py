@@ -46,7 +46,7 @@ def find_spells(funnel: Funnel, step: int | None = None) -> pd.DataFrame:
         duration_s, ended, n; see `count_spells`. `step` is its number; default: the last.
     """
     return count_spells(
-        funnel.units, funnel.rules, [_check_step(funnel, step)], funnel.as_of, keys=list_group_keys(funnel.by)
+        funnel.units, funnel.rules, [check_step(funnel, step)], funnel.as_of, keys=list_group_keys(funnel.by)
     ).drop(columns="step")
 
 
@@ -92,7 +92,7 @@ def estimate_conversion(
     """
     import pandas as pd
 
-    step = _check_step(funnel, step)
+    step = check_step(funnel, step)
     _check_by(funnel, _ESTIMATE_COLUMNS)
     asked = [at] if isinstance(at, str) else at
     horizons = [funnel.rules.horizon_s] if asked is None else [_check_horizon(text, funnel) for text in asked]
@@ -156,7 +156,7 @@ def compare_times(funnel: Funnel, *, step: int | None = None, min_n: int = 30) -
     import pandas as pd
     from statsmodels.stats.multitest import multipletests
 
-    step = _check_step(funnel, step)
+    step = check_step(funnel, step)
     _check_by(funnel, _TIME_COLUMNS)
     spells = find_spells(funnel, step)
     at_step = funnel.table[funnel.table["step"] == step].reset_index(drop=True)
@@ -280,7 +280,8 @@ def _write(row: pd.Series, name: str) -> str:
     return f"{format_share(row[f'conversion_{name}'])} (95 % interval {interval})"
 
 
-def _check_step(funnel: Funnel, step: int | None) -> int:
+def check_step(funnel: Funnel, step: int | None) -> int:
+    """Which step is meant by its number? By none, the last."""
     last = len(funnel.labels)
     if step is not None and not 2 <= step <= last:
         raise RuleError(f"step must be a number from 2 to {last}, the steps after the start; found {step!r}")

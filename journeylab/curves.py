@@ -16,6 +16,7 @@ from journeylab.tables import draw_heat_table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from journeylab.before_after import BeforeAfter
     from journeylab.retention import Retention
 
 _CURVE = ("time_s", "share", "low", "high", "band_low", "band_high", "n_at_risk")
@@ -24,6 +25,7 @@ _TICKS_S = (1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 
 _SPREAD = 20
 _MOST_GROUPS = 6
 _MOST_BANDS = 3  # more lie on top of each other
+_MOST_BARS = 60  # more hide the points
 
 
 def plot_time_to_convert(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -95,6 +97,43 @@ def plot_cohorts(cohorts: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_before_after(answer: BeforeAfter, *, ax: Axes | None = None) -> Axes:
+    """What was conversion before and after the change, and what was to be expected without it?
+
+    Draws `compare_before_after`'s series: shares with their intervals, the trend before and (dashed) its continuation.
+    Where the line breaks, starts are left out whose time crosses the change.
+    """
+    from matplotlib import dates as mdates
+
+    series, unit = answer.series, {"D": "day", "W": "week"}[answer.period]
+    sides = {str(side): rows for side, rows in series.groupby("side")}
+    changed = mdates.date2num(answer.changed)  # type: ignore[no-untyped-call]
+    with drawing_style():
+        ax = ax or new_axes(7.4, 3.6)
+        for side, rows in sides.items():
+            colour, mark = (PALETTE[0], "o") if side == "touched" else (MUTE, "s")
+            label = f"{side}, n = {format_count(rows['n'].sum())}" if len(sides) > 1 else "seen"
+            ax.plot(rows["start"], rows["share"], mark, markersize=4, color=colour, label=label)
+            if len(rows) <= _MOST_BARS:
+                ax.vlines(rows["start"], rows["low"], rows["high"], color=colour, linewidth=1)
+        touched = sides["touched"]
+        for is_after, style, label in ((False, "-", "trend before"), (True, "--", "expected without the change")):
+            part = touched[touched["is_after"] == is_after]
+            ax.plot(part["start"], part["expected"], linestyle=style, color=PALETTE[1], linewidth=1.5, label=label)
+        ax.axvline(changed, color="black", linewidth=1)
+        ax.annotate("change", (changed, 1), (3, -10), xycoords=("data", "axes fraction"), textcoords="offset points")
+        shown = ["share", "expected", *(["high"] if len(touched) <= _MOST_BARS else [])]
+        _write_shares(ax, top=series[shown].max().max())
+        n_before, n_after = (format_count(series.loc[series["is_after"] == late, "n"].sum()) for late in (False, True))
+        ax.set_title(f"Conversion by {unit}: {n_before} starts before the change, {n_after} after it", loc="left")
+        bars = "" if len(touched) > _MOST_BARS else "; shares with 95 % interval"
+        ax.set_xlabel(f"{unit} of the start, by its first day{bars}")
+        ax.figure.autofmt_xdate(rotation=40)
+        # Beside the picture: inside it there is always something.
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    return ax
+
+
 def draw_time_to_convert(curve: pd.DataFrame) -> Picture:
     """Show the time to convert in a report."""
     groups = _split(curve, _CURVE)
@@ -115,6 +154,11 @@ def draw_cohorts(cohorts: pd.DataFrame) -> Picture:
         for cohort, share, is_open in zip(rows["cohort"], rows["conversion_censored"], rows["is_immature"], strict=True)
     )
     return picture_of(plot_cohorts(cohorts), f"Censored conversion by cohort: {', '.join(words)}.")
+
+
+def draw_before_after(answer: BeforeAfter) -> Picture:
+    """Show conversion before and after a change in a report."""
+    return picture_of(plot_before_after(answer), answer.sentence)
 
 
 def draw_retention(retention: Retention) -> Picture:

@@ -105,6 +105,15 @@ def ask_conversion(steps: ibis.Table) -> None:
     jl.split_change(funnel, jl.build_funnel(steps, funnel.rules, by="plan", as_of="2026-12-01"))
 
 
+def ask_before_after(steps: ibis.Table) -> None:
+    funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"), by="plan", as_of="2027-01-01")
+    for period in ("D", "W"):
+        # So short a log has no series; it is refused after it is counted.
+        with pytest.raises(jl.RuleError, match="with starts before 2026-06-01"):
+            jl.compare_before_after(funnel, "2026-06-01", period=period, untouched="free")
+    jl.compare_groups(funnel, "pro", "free")
+
+
 def ask_leaving(steps: ibis.Table) -> None:
     funnel = jl.build_funnel(steps, jl.FunnelRules(["a", "c"], within="7D"))
     jl.compare_next(steps, funnel)
@@ -164,7 +173,7 @@ def ask_segments(steps: ibis.Table) -> None:
 
 QUESTIONS = (
     *(ask_steps, ask_journeys, ask_funnel, ask_walks),
-    *(ask_conversion, ask_leaving, ask_accounts, ask_retention),
+    *(ask_conversion, ask_before_after, ask_leaving, ask_accounts, ask_retention),
     *(ask_transitions, ask_matrix, ask_flows, ask_variants),
     *(ask_personas, ask_segments),
 )

@@ -20,6 +20,7 @@ ORDER = (
     *(
         "journeys",
         "survival",
+        "time_series",
         "retention",
         "lifecycle",
         "conditions",
@@ -32,6 +33,8 @@ ORDER = (
         "leaving",
         "explain",
         "comparison",
+        "before_after",
+        "experiments",
         "monitor",
         "accounts",
         "paths",
