@@ -178,8 +178,6 @@ def check_report(
     path: Annotated[Path, typer.Argument(help="A report, or the folder of a run.", exists=True)],
     data: Annotated[str | None, typer.Option(help="The event log, whose customers' ids are looked for too.")] = None,
     customer_id: Annotated[str, typer.Option(help="Its column with the customer.")] = "customer_id",
-    event: Annotated[str, typer.Option(help="Its column with the event.")] = "event",
-    timestamp: Annotated[str, typer.Option(help="Its column with the time.")] = "timestamp",
 ) -> None:
     """Look for what must not leave the house: ids, e-mails, phones, secrets, paths, scripts, requests, small groups.
 
@@ -187,14 +185,9 @@ def check_report(
 
     Example: journeylab check-report reports/november --data shop.csv --customer-id client
     """
-    from journeylab.disclosure import check_report
-    from journeylab.sources.generic import read_events
+    from journeylab.disclosure import check_report, read_ids
 
-    ids: list[str] = []
-    if data is not None:
-        # Rows that are set aside have customers too.
-        events = read_events(data, customer_id=customer_id, event=event, timestamp=timestamp, repair="all")
-        ids = events.customer_id.as_table().distinct().execute()["customer_id"].dropna().tolist()
+    ids = [] if data is None else read_ids(data, customer_id)
     found = check_report(path, ids=ids)
     if len(found):
         _print_rows([tuple(found.columns), *(tuple(map(str, row)) for row in found.itertuples(index=False))])

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journeylab.errors import ReportError
+from journeylab.errors import ReportError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,26 @@ def check_report(path: str | Path, *, ids: Collection[str] = (), min_group: int 
             (name, kind, len(found[kind]), _cut(found[kind][0]), _MEANING[kind]) for kind in _MEANING if kind in found
         ]
     return pd.DataFrame(rows, columns=["file", "kind", "n", "example", "meaning"])
+
+
+def read_ids(data: str | Path, customer_id: str = "customer_id") -> list[str]:
+    """Which customers are in these files, whatever else is in their rows? One id each."""
+    from journeylab.engine import default_connection
+    from journeylab.resources import find_shipped
+    from journeylab.sources.files import drop, open_source
+
+    con = default_connection()
+    if str(data) == "demo":
+        data = find_shipped("data/demo") / "events.csv"
+    raw, _ = open_source(data, con, delimiter=None, encoding=None, sheet=None)
+    try:
+        if customer_id not in raw.columns:
+            shown = ", ".join(name for name in raw.columns if not name.startswith("_"))
+            raise ReportError(f'no column "{customer_id}" in {data}.{nearest(customer_id, raw.columns)} It has {shown}')
+        ids = raw[customer_id].cast("string").name("id").as_table().distinct().execute()["id"]
+    finally:
+        drop(raw, con)
+    return [str(each) for each in ids.dropna()]
 
 
 def _cut(example: str) -> str:

@@ -107,7 +107,7 @@ def test_a_run_is_looked_through_and_examples_are_cut(tmp_path: Path, capsys: py
 
 def test_the_command_knows_the_customers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, page = tmp_path / "log.csv", tmp_path / "page.html"
-    log.write_text("client,event,timestamp\nkim-1234,look,2026-01-01\n")
+    log.write_text("client,event,timestamp\nkim-1234,look,some day\n")
     page.write_text("<p>kim-1234</p>")
     with pytest.raises(SystemExit) as ended:
         main(["check-report", str(page), "--data", str(log), "--customer-id", "client"])
@@ -117,6 +117,9 @@ def test_the_command_knows_the_customers(tmp_path: Path, capsys: pytest.CaptureF
         main(["check-report", str(page), "--data", str(log), "--customer-id", "client"])
     assert not ended.value.code
     assert "1 customer ids among it" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["check-report", str(page), "--data", str(log), "--customer-id", "klient"])
+    assert 'no column "klient"' in str(ended.value.code)
 
 
 def make_counts(counts: list[int]) -> pd.DataFrame:
