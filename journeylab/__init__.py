@@ -101,6 +101,8 @@ _HOME = {
     "describe_groups": "experiments",
     "draw_before_after": "curves",
     "plot_before_after": "curves",
+    "draw_changes": "curves",
+    "plot_changes": "curves",
     "Changes": "monitor",
     "count_figures": "monitor",
     "count_members": "monitor",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from journeylab.errors import RuleError
+from journeylab.errors import RuleError, nearest
 from journeylab.figures import MUTE, drawing_style, new_axes, picture_of
 from journeylab.formats import NOTHING, format_count, format_duration, format_share
 from journeylab.picture import PALETTE, Picture, as_nothing, colours_of, shorten
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from journeylab.before_after import BeforeAfter
+    from journeylab.monitor import Changes
     from journeylab.retention import Retention
 
 _CURVE = ("time_s", "share", "low", "high", "band_low", "band_high", "n_at_risk")
@@ -132,6 +133,36 @@ def plot_before_after(answer: BeforeAfter, *, ax: Axes | None = None) -> Axes:
         # Beside the picture: inside it there is always something.
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
     return ax
+
+
+def plot_changes(changes: Changes, figure: str, *, ax: Axes | None = None) -> Axes:
+    """How did one figure of `find_changes` go from period to period, and where did its level change?"""
+    rows = changes.series[changes.series["figure"] == figure]
+    if rows.empty:
+        known = ", ".join(changes.figures["figure"])
+        raise RuleError(
+            f'plot_changes: no figure "{figure}".{nearest(figure, changes.figures["figure"])} Known: {known}'
+        )
+    with drawing_style():
+        ax = ax or new_axes(7.4, 2.8)
+        days = pd.to_datetime(rows["period"])
+        error = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
+        ax.errorbar(days, rows["share"], error, fmt="o", color=PALETTE[0], ecolor=PALETTE[0], markersize=4, capsize=2)
+        ax.step(days, rows["level"], where="mid", color=PALETTE[1], linewidth=1.5)
+        _write_shares(ax, top=rows["high"].max())
+        n_periods, what = len(rows), "level changed" if rows["level"].nunique() > 1 else "no change beyond chance"
+        ax.set_title(f"{shorten(figure)}: {n_periods} periods, {what}", loc="left")
+        ax.set_xlabel("period, by its first day; shares with 95 % interval, and their level")
+        ax.figure.autofmt_xdate(rotation=40)
+    return ax
+
+
+def draw_changes(changes: Changes, figure: str) -> Picture:
+    """Show one figure of `find_changes` in a report."""
+    ax = plot_changes(changes, figure)
+    rows = changes.series[changes.series["figure"] == figure]
+    words = (f"{day:%Y-%m-%d} {format_share(share)}" for day, share in zip(rows["period"], rows["share"], strict=True))
+    return picture_of(ax, f"{figure} by period: {', '.join(words)}.")
 
 
 def draw_time_to_convert(curve: pd.DataFrame) -> Picture:

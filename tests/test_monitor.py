@@ -77,6 +77,18 @@ def test_what_a_change_says() -> None:
     assert levels.to_dict() == {"f0": 2, "steady": 1}
 
 
+def test_a_figure_is_drawn_with_its_levels() -> None:
+    changes = jl.find_changes(draw_counts([0.2] * 6 + [0.5] * 6, 1_000, np.random.default_rng(0)))
+    ax = jl.plot_changes(changes, "f0")
+    assert ax.get_title(loc="left") == "f0: 12 periods, level changed"
+    assert len(set(ax.lines[-1].get_ydata())) == 2
+    picture = jl.draw_changes(changes, "f0")
+    assert picture.alt.startswith("f0 by period: 2026-01-05 ")
+    assert "<svg" in picture.html
+    with pytest.raises(RuleError, match='no figure "g0".*Known: f0'):
+        jl.plot_changes(changes, "g0")
+
+
 def test_order_and_seed() -> None:
     counts = draw_counts([0.2] * 4 + [0.3] * 4, 200, np.random.default_rng(0), n_figures=2)
     first, again = jl.find_changes(counts), jl.find_changes(counts)
