@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := data/raw/demo
-NOTEBOOKS := data_check personas drop_off
+NOTEBOOKS := data_check personas drop_off monitor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-all notebooks report demo lab lock wheel clean

@@ -115,6 +115,8 @@ _HOME = {
     "save_table": "recording",
     "RunDiff": "diff",
     "diff_runs": "diff",
+    "BatchNews": "batch",
+    "run_batch": "batch",
     "ReportRun": "report",
     "list_notebooks": "report",
     "run_report": "report",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +14,7 @@ from journeylab import __version__
 from journeylab.errors import JourneylabError, ParameterError
 
 if TYPE_CHECKING:
+    from journeylab.batch import BatchNews
     from journeylab.report import Progress
 
 app = typer.Typer(
@@ -151,6 +152,31 @@ def run(
 
 
 @app.command()
+def batch(
+    plan: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A TOML file: notebooks, parameters, matrix, out.")
+    ],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Reports at a time; as many as there are cores.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make what is finished and unchanged again, too.")] = False,
+) -> None:
+    """Run notebooks for all months, segments and markets of a plan, side by side.
+
+    What is finished and unchanged is not made again: after Ctrl-C, a failure or a change run the same command.
+
+    Example: journeylab batch plan.toml --jobs 4
+    """
+    from journeylab.batch import run_batch
+
+    with _show_batch() as (progress, seen):
+        reports = run_batch(plan, jobs=jobs, again=again, progress=progress)
+    print(f"{len(reports)} reports: {seen.count('whole')} made, {seen.count('unchanged')} unchanged")
+    for folder in dict.fromkeys(report.folder for report in reports):
+        print(f"{folder / 'index.html'}")
+
+
+@app.command()
 def diff(
     before: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN_A")],
     after: Annotated[Path, typer.Argument(help="The folder of a later run.", metavar="RUN_B")],
@@ -277,6 +303,61 @@ def _show_progress() -> Iterator[Progress]:
             bars.update(tasks[name], completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def _show_batch() -> Iterator[tuple[Callable[[BatchNews], None], list[str]]]:
+    """Show how far a batch is: bars for it and for what is running on a terminal, a line per event elsewhere.
+
+    Yields who shall be told, and the list of what became of the reports so far.
+    """
+    seen: list[str] = []
+    if not sys.stderr.isatty():
+
+        def write(news: BatchNews) -> None:
+            if news.state != "running":
+                seen.append(news.state)
+                print(f"{news.name}: {news.state} ({news.n_ended} of {news.n_reports})", file=sys.stderr, flush=True)
+            elif not news.total:
+                print(f"{news.name}: running", file=sys.stderr, flush=True)
+
+        yield write, seen
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        whole = bars.add_task("all reports", total=None)
+        tasks: dict[str, Any] = {}
+        shares: dict[str, float] = {}
+
+        def show(news: BatchNews) -> None:
+            if news.state == "running":
+                if news.name not in tasks:
+                    tasks[news.name] = bars.add_task(news.name, total=None)
+                bars.update(tasks[news.name], completed=news.done, total=news.total or None)
+                shares[news.name] = news.done / news.total if news.total else 0
+            else:
+                seen.append(news.state)
+                shares.pop(news.name, None)
+                if news.name in tasks:
+                    bars.remove_task(tasks.pop(news.name))
+                bars.console.print(f"{news.name}: {news.state}", markup=False, highlight=False)
+            # What was there already took no time, and says nothing about the time that is left.
+            n_unchanged = seen.count("unchanged")
+            done = news.n_ended - n_unchanged + sum(shares.values())
+            bars.update(whole, completed=done, total=news.n_reports - n_unchanged)
+
+        yield show, seen
 
 
 def _print_progress(name: str, done: int, total: int) -> None:

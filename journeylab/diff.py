@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeylab.errors import ReportError
+from journeylab.runs import read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ def diff_runs(before: str | Path, after: str | Path) -> RunDiff:
     import pandas as pd
 
     folders = Path(before), Path(after)
-    runs = [_read_run(folder) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
     reports = [run["reports"] for run in runs]
     common = [name for name in reports[0] if name in reports[1]]
     if not common:
@@ -115,20 +116,6 @@ def diff_runs(before: str | Path, after: str | Path) -> RunDiff:
     conversion, note = _split_conversion(tables, asked)
     names = folders[0].resolve().name, folders[1].resolve().name
     return RunDiff(names, settings, values, conversion, note)
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    try:
-        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        run["reports"].items()
-    except FileNotFoundError:
-        raise ReportError(
-            f"{folder} is no run: it has no run.json. Name a folder that journeylab run has made"
-        ) from None
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ReportError(f"{path} is damaged ({error}); run its reports again") from None
-    return run
 
 
 def _list_settings(runs: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:

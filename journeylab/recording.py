@@ -27,7 +27,8 @@ TABLES_VARIABLE = "JOURNEYLAB_TABLES"
 # What the rules made of the events: other rules are another question to the same data.
 _DERIVED = frozenset(("journey_id", "session_id", "rank", "step", "stage", "gap_s", "next_event"))
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Some spreadsheets read the wide signs of East Asian keyboards alike.
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def record(name: str, value: object, *, low: object = None, high: object = None) -> None:

@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from journeylab import __version__
 from journeylab.errors import ReportError
+from journeylab.freshness import describe_making
+from journeylab.kernels import kernel_manager, without_url_grammar
 from journeylab.locks import locked
 from journeylab.parameters import Notebook, find_notebooks, match_parameters, read_notebook
-from journeylab.recording import RECORD_MIME, TABLES_VARIABLE
+from journeylab.recording import RECORD_MIME
+from journeylab.runs import read_run, write_indexes
 from journeylab.templates import render_report, render_run
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ _PARTS = {
     "papermill": "papermill",
     "nbconvert": "nbconvert",
 }
+_WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 _REPORT_FILES = frozenset((".html", ".ipynb"))
 # A kernel that died and `sys.exit(0)` both look like success: only a run that shows this came to its end.
 _END_TAG = "journeylab-end"
@@ -144,21 +148,23 @@ def run_reports(
     if "index" in notebooks:
         raise ReportError('a notebook cannot be called "index": index.html is the run\'s own page')
     folder = Path(out).resolve()
-    _check_folder(folder)
+    check_folder(folder)
     # The caller's own words, unless these name no folder (such as ".").
     out = folder if Path(out).name in {"", ".."} else Path(out)
     known = {name: notebook.parameters for name, notebook in notebooks.items()}
     given = match_parameters(known, parameters or {}, text=text)
-    with _workspace(folder) as work:
-        entries = {}
-        for name, notebook in notebooks.items():
-            entries[name] = _make_report(notebook, given[name], work, out=out, progress=progress)
-        _publish(work, folder, entries)
-    for name in notebooks:
-        _forget_failure(out, name)
-    return [
-        ReportRun(name, out, out / f"{name}.html", entry["values"], entry["seconds"]) for name, entry in entries.items()
-    ]
+    try:
+        with _workspace(folder) as work:
+            entries = {}
+            for name, notebook in notebooks.items():
+                entries[name] = _make_report(notebook, given[name], work, out=out, progress=progress)
+            _publish(work, folder, entries)
+        for name in notebooks:
+            forget_failure(out, name)
+    finally:
+        # Failures too are told there.
+        write_indexes(folder)
+    return [_as_run(name, out, entry) for name, entry in entries.items()]
 
 
 def _make_report(
@@ -167,13 +173,17 @@ def _make_report(
     """Write one report's files into the workspace; return its entry for run.json."""
     started = time.perf_counter()
     tables = work / "tables" / notebook.name
+    parameters = fill_parameters(notebook, given)
+    # Before the notebook reads them: a file that changes meanwhile makes the report old, never the other way round.
+    made_from = describe_making(notebook, parameters)
     executed = _execute(notebook, given, tables, out=out, progress=progress)
     values, intervals, data = _collect_records(executed)
-    parameters = {parameter.name: given.get(parameter.name, parameter.default) for parameter in notebook.parameters}
     entry: Json = {
         "title": notebook.title,
         "question": notebook.question,
         "parameters": parameters,
+        "changed": [each.name for each in notebook.parameters if parameters[each.name] != each.default],
+        "made_from": made_from,
         "data": data,
         "seed": parameters.get("seed"),
         "seconds": round(time.perf_counter() - started, 2),
@@ -195,6 +205,35 @@ def _make_report(
     _write(work / f"{notebook.name}.html", page)
     _write_notebook(work / f"{notebook.name}.ipynb", executed)
     return entry
+
+
+def fill_parameters(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
+    """All parameters of a notebook: those given, and the defaults of the others."""
+    return {parameter.name: given.get(parameter.name, parameter.default) for parameter in notebook.parameters}
+
+
+def find_current(notebook: Notebook, given: Mapping[str, object], folder: Path) -> ReportRun | None:
+    """Is there such a report already, whole, of the same files and parameters by the same versions?"""
+    parameters = fill_parameters(notebook, given)
+    wanted = [json.loads(json.dumps(parameters)), _list_versions(), describe_making(notebook, parameters)]
+    try:
+        entry = read_run(folder)["reports"][notebook.name]
+        found = [entry["parameters"], entry["versions"], entry["made_from"]]
+        files = [f"{notebook.name}.html", f"{notebook.name}.ipynb", "index.html"]
+        files += [f"tables/{notebook.name}/{table}" for table in entry["tables"]]
+    except (OSError, ReportError, KeyError):  # none, or of an earlier journeylab
+        return None
+    is_whole = all((folder / file).is_file() for file in files)
+    return _as_run(notebook.name, folder, entry) if found == wanted and is_whole else None
+
+
+def load_run(name: str, folder: Path) -> ReportRun:
+    """Which report of this notebook is in this folder?"""
+    return _as_run(name, folder, read_run(folder)["reports"][name])
+
+
+def _as_run(name: str, folder: Path, entry: Json) -> ReportRun:
+    return ReportRun(name, folder, folder / f"{name}.html", entry["values"], entry["seconds"])
 
 
 def _collect_records(executed: Any) -> tuple[Json, Json, Json | None]:
@@ -247,7 +286,7 @@ def _execute(
     notebook: Notebook, given: Mapping[str, object], tables: Path, *, out: Path, progress: Progress | None
 ) -> Any:
     """Run the notebook in a kernel of its own; return it without traces of this machine and moment."""
-    with _without_url_grammar():
+    with without_url_grammar():
         import nbformat
 
     source = nbformat.v4.upgrade(nbformat.read(notebook.path, as_version=4))
@@ -271,7 +310,7 @@ def _execute(
 
 def _run_cells(source: Any, given: Mapping[str, object], tables: Path, watch: _Watch) -> str:
     """Run the cells as far as they go; return why they may have stopped early."""
-    with _without_url_grammar():
+    with without_url_grammar():
         import papermill
     from papermill.exceptions import PapermillException, PapermillExecutionError
     from papermill.log import logger
@@ -288,7 +327,7 @@ def _run_cells(source: Any, given: Mapping[str, object], tables: Path, watch: _W
                 language="python",
                 progress_bar=False,
                 request_save_on_cell_execute=False,
-                kernel_manager_class=_kernel_manager(Path(runtime), tables),
+                kernel_manager_class=kernel_manager(Path(runtime), tables),
                 shutdown_kernel="immediate",
                 record_timing=False,
                 store_widget_state=False,
@@ -302,46 +341,6 @@ def _run_cells(source: Any, given: Mapping[str, object], tables: Path, watch: _W
     return "it stopped before its end, as sys.exit() does"
 
 
-@contextmanager
-def _without_url_grammar() -> Iterator[None]:
-    """Keep jsonschema from compiling a grammar of URLs, which nothing here needs and which takes a second."""
-    grammar = "rfc3987_syntax"
-    absent = grammar not in sys.modules
-    if absent:
-        sys.modules[grammar] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules[grammar]
-
-
-def _kernel_manager(runtime: Path, tables: Path) -> type:
-    """Return the class whose kernel is this very Python, untouched by the user's other kernels and start-up files."""
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import Unicode
-
-    connection = str(runtime / "kernel.json")
-    # Sockets in a folder of our own: no race for ports, nothing on the network. Such paths may have some 100 bytes.
-    has_sockets = os.name == "posix" and len(connection) < 80
-    environment = {"IPYTHONDIR": str(runtime), TABLES_VARIABLE: str(tables), "PYTHONHASHSEED": "0"}
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-
-    class ReportKernel(AsyncKernelManager):  # type: ignore[misc]
-        transport = Unicode("ipc" if has_sockets else "tcp")
-        connection_file = Unicode(connection)
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(argv=command, display_name="Python 3", language="python")
-
-        async def start_kernel(self, **options: Any) -> None:
-            await super().start_kernel(env=os.environ | environment, **options)
-
-    return ReportKernel
-
-
 def _is_end(cell: Any) -> bool:
     return _END_TAG in cell.metadata.get("tags", [])
 
@@ -352,19 +351,42 @@ def _number_cells(notebook: Any) -> None:
 
 
 def _tidy(executed: Any) -> None:
-    """Take out what the run left: times, paths, random ids, our last cell."""
+    """Take out what the run left: times, paths, random ids, widgets that nobody can use, our last cell."""
     executed.cells = [cell for cell in executed.cells if not _is_end(cell)]
     executed.metadata.pop("papermill", None)
     for cell in executed.cells:
         cell.metadata.pop("papermill", None)
+        if cell.cell_type == "code":
+            cell.outputs = [_hide_places(output) for output in cell.outputs if _outlives_kernel(output)]
     _number_cells(executed)
+
+
+def _hide_places(value: Any) -> Any:
+    """Take this machine's folders out of what was printed, such as that of a library that warns."""
+    if isinstance(value, str):
+        # The longest first: one may lie in another.
+        for place in sorted({sys.prefix, str(Path.cwd()), str(Path.home())} - {"/"}, key=len, reverse=True):
+            value = value.replace(place, "…")
+        return value
+    if isinstance(value, dict):
+        # In place: an output is more than a mapping.
+        for key in value:
+            value[key] = _hide_places(value[key])
+        return value
+    return [_hide_places(each) for each in value] if isinstance(value, list) else value
+
+
+def _outlives_kernel(output: Any) -> bool:
+    """Is this more than a widget, such as a bar of progress? What else it can be seen as stays, without its widget."""
+    data = output.get("data", {})
+    return data.pop(_WIDGET_MIME, None) is None or "text/html" in data
 
 
 def _failed_path(out: Path, name: str) -> Path:
     return out.with_name(f"{out.name}.failed") / f"{name}.ipynb"
 
 
-def _forget_failure(out: Path, name: str) -> None:
+def forget_failure(out: Path, name: str) -> None:
     """Remove what an earlier failure of this notebook had left."""
     failed = _failed_path(out, name)
     failed.unlink(missing_ok=True)
@@ -385,7 +407,8 @@ def _write(path: Path, text: str) -> None:
 # The run's folder: made beside its place, put there in one step.
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier run."""
     if folder.exists() and not folder.is_dir():
         raise ReportError(f"{folder} is a file; name a folder for the run")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
@@ -400,10 +423,7 @@ def _workspace(folder: Path) -> Iterator[Path]:
     with ExitStack() as held:
         with locked(folder.parent):
             _restore(folder)
-            for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
-                with locked(left, wait=False) as is_free:
-                    if is_free:
-                        shutil.rmtree(left, ignore_errors=True)
+            clear_left(folder)
             work.mkdir()
             # Held while we live, however we end: this is how the next run knows.
             held.enter_context(locked(work))
@@ -411,12 +431,20 @@ def _workspace(folder: Path) -> Iterator[Path]:
         yield work
 
 
+def clear_left(folder: Path) -> None:
+    """Remove what killed runs into this folder have left beside it."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        with locked(left, wait=False) as is_free:
+            if is_free:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _publish(work: Path, folder: Path, entries: Mapping[str, Json]) -> None:
     """Complete the run with what the folder has of earlier reports, and put it in its place."""
     with locked(folder.parent):
         earlier: Json = {}
         if (folder / "run.json").is_file():
-            earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))["reports"]
+            earlier = read_run(folder)["reports"]
             _keep_others(folder, work, entries)
         versions = _list_versions()
         run = {

@@ -132,7 +132,7 @@ def test_mistakes_are_told_on_stderr(
     assert not (place / "x").exists()
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["run"], ["notebooks"], ["sources"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["run"], ["batch"], ["notebooks"], ["sources"]])
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert call(*command, "--help") == 0
     assert ("Example: journeylab" if command else "Start with: journeylab demo") in capsys.readouterr().out

@@ -32,7 +32,9 @@ def write_run(
     """A run as the runner leaves it; of each cohort: group, cohort, starts, mature starts, conversions of these."""
     folder.mkdir(parents=True)
     entry = {"values": values, "intervals": intervals or {}, "parameters": parameters or {}, "data": {"rows": 10}}
-    (folder / "run.json").write_text(json.dumps({"versions": {"python": "3.11"}, "reports": {report: entry}}))
+    (folder / "run.json").write_text(
+        json.dumps({"created": "2026-11-01", "versions": {"python": "3.11"}, "reports": {report: entry}})
+    )
     if cohorts is not None:
         table = pd.DataFrame(cohorts, columns=["channel", "cohort", "n", "n_mature", "x"])
         table["conversion_mature"] = table["x"] / table["n_mature"].where(table["n_mature"] > 0)
@@ -166,7 +168,7 @@ def test_no_split_without_ground(tmp_path: Path, parameters: dict[str, Any], coh
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "a", {"n": 1})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ReportError, match=r"empty is no run: it has no run\.json"):
+    with pytest.raises(ReportError, match=r"empty is not a run: it has no run\.json"):
         diff_runs(run, tmp_path / "empty")
     (tmp_path / "empty" / "run.json").write_text("{")
     with pytest.raises(ReportError, match="damaged"):

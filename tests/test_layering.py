@@ -44,7 +44,9 @@ ORDER = (
         "personas",
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
-    *("disclosure", "locks", "loading", "recording", "parameters", "templates", "diff", "report"),
+    *("disclosure", "locks", "loading", "recording", "parameters", "freshness", "kernels"),
+    *("templates", "runs", "diff", "report"),
+    *("worker", "plan", "batch"),
     *("cli", "__main__"),
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -454,6 +455,17 @@ def test_data_hash_does_not_see_storage_rules_threads_or_zone(con: Any, monkeypa
     assert data_hash(make_steps(connect(threads=1), ROWS)) == whole
     with pytest.raises(ReportError, match="data_hash needs `position`"):
         data_hash(steps.drop("position"))
+
+
+def test_folders_of_this_machine_stay_here(tmp_path: Path) -> None:
+    cells = ["import sys, warnings\nfrom pathlib import Path", "print(sys.prefix, Path.home() / 'x.csv')", "Path.cwd()"]
+    path = write_notebook(tmp_path / "leaky.ipynb", [*cells, "warnings.warn('old')"])
+    run_report(path, out=tmp_path / "out")
+    for made in (tmp_path / "out").rglob("leaky.*"):
+        text = made.read_text()
+        assert sys.prefix not in text
+        assert f"{Path.cwd()}'" not in text
+        assert "…" in text
 
 
 def test_outside_a_run_recording_does_nothing(con: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ _HIDDEN_TAGS = frozenset(("parameters", "injected-parameters", "remove-cell"))
 # What a page may never hold, whoever wrote it: the second wall behind escaping, the CSP is the third.
 _ACTIVE = re.compile(r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|portal)\b)", re.IGNORECASE)
 _MOST_FIGURES, _MOST_LETTERS = 8, 40
+# The rest of a longer parameter is in run.json.
+_MOST_OF_A_PARAMETER, _LONGEST_SENTENCE, _LONGEST_CELL = 300, 3_000, 60
 
 
 def render_report(notebook: Any, **facts: Any) -> str:
@@ -102,7 +104,10 @@ def write_diff(diff: RunDiff) -> list[list[tuple[str, ...]]]:
     """The same tables as rows of text, each with its heads."""
     tables = _write_values(diff.values), _write_parts(diff.conversion), diff.settings
     return [
-        [tuple(table.columns), *(tuple(map(str, row)) for row in table.itertuples(index=False))]
+        [
+            tuple(table.columns),
+            *(tuple(_cut(str(cell), _LONGEST_CELL) for cell in row) for row in table.itertuples(index=False)),
+        ]
         for table in tables
         if len(table)
     ]
@@ -148,9 +153,17 @@ def _pages() -> jinja2.Environment:
         "count": lambda value: f"{value:,}",
         "day": lambda moment: moment[:10],
         "moment": lambda moment: moment[:19].replace("T", " "),
-        "as_text": write_parameter,
+        "as_text": lambda value: _cut(write_parameter(value), _MOST_OF_A_PARAMETER),
+        "sentence": _cut,
     }
     return pages
+
+
+def _cut(text: str, longest: int = _LONGEST_SENTENCE) -> str:
+    """Any text as one line of a page that is not endless; names in it do not turn their neighbours around."""
+    from journeylab.picture import isolate, shorten
+
+    return isolate(shorten(text, longest)) if text.strip() else text
 
 
 def _render_cells(notebook: Any) -> str:
