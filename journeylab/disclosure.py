@@ -306,12 +306,9 @@ def fold_small(
             other = {name: block[name].iloc[0] for name in keys} | {what: "(other)"}
             other |= {name: folded[name].sum() for name in sums}
             shown.append(pd.DataFrame([other]).reindex(columns=frame.columns))
-    if not shown:
-        return frame.head(0)
-    # Empty frames and all-null columns would change the columns' types.
-    return pd.concat([each.dropna(axis=1, how="all") for each in shown if len(each)], ignore_index=True).reindex(
-        columns=frame.columns
-    )
+    # Empty frames and columns would change the others' types.
+    parts = [each.dropna(axis=1, how="all") for each in shown if len(each)]
+    return pd.concat(parts, ignore_index=True).reindex(columns=frame.columns) if parts else frame.head(0)
 
 
 def pseudonymise(ids: pd.Series, key: str) -> pd.Series:

@@ -138,6 +138,7 @@ def make_counts(counts: list[int]) -> pd.DataFrame:
         ([50, 3, 12, 4], [50, 19]),
         ([4, 3], []),
         ([6, 5], [11]),
+        ([], []),
     ],
 )
 def test_small_groups_are_folded(counts: list[int], shown: list[int]) -> None:
