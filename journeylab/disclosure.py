@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -256,6 +256,20 @@ class _Page(HTMLParser):
                 yield _Finding("active", f"<script>{script.strip()}")
         yield from (_Finding("active", each) for each in self._active)
         yield from (_Finding("request", each) for each in self._requests)
+
+
+#: What stands for a secret.
+MASK = "•••"
+_SECRET_NAME = re.compile(r"(?:^|_)(?:password|passwd|secret|token|api_?key|credentials?)(?:$|_)", re.IGNORECASE)
+
+
+def mask_secrets(parameters: Mapping[str, object]) -> dict[str, object]:
+    """Parameters as a report may show them: of those whose name or value says that they are secret, only that."""
+    return {name: MASK if _is_secret(name, value) else value for name, value in parameters.items()}
+
+
+def _is_secret(name: str, value: object) -> bool:
+    return isinstance(value, str) and bool(value and (_SECRET_NAME.search(name) or _TEXT["secret"].search(value)))
 
 
 def fold_small(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeylab import __version__
+from journeylab.disclosure import MASK, mask_secrets
 from journeylab.errors import ReportError
 from journeylab.freshness import describe_making
 from journeylab.kernels import kernel_manager, without_url_grammar
@@ -177,11 +178,12 @@ def _make_report(
     # Before the notebook reads them: a file that changes meanwhile makes the report old, never the other way round.
     made_from = describe_making(notebook, parameters)
     executed = _execute(notebook, given, tables, out=out, progress=progress)
+    shown = mask_secrets(parameters)
     values, intervals, data = _collect_records(executed)
     entry: Json = {
         "title": notebook.title,
         "question": notebook.question,
-        "parameters": parameters,
+        "parameters": shown,
         "changed": [each.name for each in notebook.parameters if parameters[each.name] != each.default],
         "made_from": made_from,
         "data": data,
@@ -200,7 +202,7 @@ def _make_report(
         heading=notebook.heading,
         data=data,
         versions=entry["versions"],
-        parameters=[(each, parameters[each.name], each.name in given) for each in notebook.parameters],
+        parameters=[(each, shown[each.name], each.name in given) for each in notebook.parameters],
     )
     _write(work / f"{notebook.name}.html", page)
     _write_notebook(work / f"{notebook.name}.ipynb", executed)
@@ -215,7 +217,7 @@ def fill_parameters(notebook: Notebook, given: Mapping[str, object]) -> dict[str
 def find_current(notebook: Notebook, given: Mapping[str, object], folder: Path) -> ReportRun | None:
     """Is there such a report already, whole, of the same files and parameters by the same versions?"""
     parameters = fill_parameters(notebook, given)
-    wanted = [json.loads(json.dumps(parameters)), _list_versions(), describe_making(notebook, parameters)]
+    wanted = [json.loads(json.dumps(mask_secrets(parameters))), _list_versions(), describe_making(notebook, parameters)]
     try:
         entry = read_run(folder)["reports"][notebook.name]
         found = [entry["parameters"], entry["versions"], entry["made_from"]]
@@ -296,7 +298,7 @@ def _execute(
     why = _run_cells(source, given, tables, watch)
     executed = watch.notebook
     finished = any(_END in str(cell.get("outputs")) for cell in executed.cells if _is_end(cell))
-    _tidy(executed)
+    _tidy(executed, given)
     if not finished:
         kept = _failed_path(out, notebook.name)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -350,30 +352,35 @@ def _number_cells(notebook: Any) -> None:
         cell.id = f"cell-{number}"
 
 
-def _tidy(executed: Any) -> None:
-    """Take out what the run left: times, paths, random ids, widgets that nobody can use, our last cell."""
+def _tidy(executed: Any, given: Mapping[str, object]) -> None:
+    """Take out what the run left: times, paths, secrets, random ids, widgets that nobody can use, our last cell."""
+    masked = mask_secrets(given)
+    secrets = {str(value): MASK for name, value in given.items() if masked[name] != value}
+    # This machine's folders, such as that of a library that warns.
+    places = dict.fromkeys({sys.prefix, str(Path.cwd()), str(Path.home())} - {"/"}, "…")
     executed.cells = [cell for cell in executed.cells if not _is_end(cell)]
     executed.metadata.pop("papermill", None)
     for cell in executed.cells:
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
-            cell.outputs = [_hide_places(output) for output in cell.outputs if _outlives_kernel(output)]
+            cell.source = _replace(cell.source, secrets)
+            cell.outputs = [_replace(output, places | secrets) for output in cell.outputs if _outlives_kernel(output)]
     _number_cells(executed)
 
 
-def _hide_places(value: Any) -> Any:
-    """Take this machine's folders out of what was printed, such as that of a library that warns."""
+def _replace(value: Any, words: Mapping[str, str]) -> Any:
+    """Put other words into every text of an output."""
     if isinstance(value, str):
         # The longest first: one may lie in another.
-        for place in sorted({sys.prefix, str(Path.cwd()), str(Path.home())} - {"/"}, key=len, reverse=True):
-            value = value.replace(place, "…")
-        return value
-    if isinstance(value, dict):
+        for word in sorted(words, key=len, reverse=True):
+            value = value.replace(word, words[word])
+    elif isinstance(value, dict):
         # In place: an output is more than a mapping.
         for key in value:
-            value[key] = _hide_places(value[key])
-        return value
-    return [_hide_places(each) for each in value] if isinstance(value, list) else value
+            value[key] = _replace(value[key], words)
+    elif isinstance(value, list):
+        return [_replace(each, words) for each in value]
+    return value
 
 
 def _outlives_kernel(output: Any) -> bool:

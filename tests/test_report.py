@@ -457,6 +457,23 @@ def test_data_hash_does_not_see_storage_rules_threads_or_zone(con: Any, monkeypa
         data_hash(steps.drop("position"))
 
 
+def test_secrets_reach_no_file(tmp_path: Path) -> None:
+    cells = [
+        ("parameters", 'api_token: str = ""\nurl: str = "x"'),
+        "print(api_token, url); 1 / int(url == 'x' or len(url) > 5)",
+    ]
+    path = write_notebook(tmp_path / "secret.ipynb", cells)
+    given = {"api_token": "hunter22-hunter22", "url": "postgres://me:pass@host/db"}
+    run_report(path, given, out=tmp_path / "out")
+    with pytest.raises(ReportError, match="failed"):
+        run_report(path, {**given, "url": "boom"}, out=tmp_path / "out")
+    made = [file for file in tmp_path.rglob("*") if file.is_file() and file != path]
+    assert {file.parent.name for file in made} >= {"out", "out.failed"}
+    for file in made:
+        assert not [value for value in given.values() if value in file.read_text()]
+    assert read_run(tmp_path / "out")["reports"]["secret"]["parameters"] == {"api_token": "•••", "url": "•••"}
+
+
 def test_folders_of_this_machine_stay_here(tmp_path: Path) -> None:
     cells = ["import sys, warnings\nfrom pathlib import Path", "print(sys.prefix, Path.home() / 'x.csv')", "Path.cwd()"]
     path = write_notebook(tmp_path / "leaky.ipynb", [*cells, "warnings.warn('old')"])
