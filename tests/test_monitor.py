@@ -85,7 +85,7 @@ def test_a_figure_is_drawn_with_its_levels() -> None:
     picture = jl.draw_changes(changes, "f0")
     assert picture.alt.startswith("f0 by period: 2026-01-05 ")
     assert "<svg" in picture.html
-    with pytest.raises(RuleError, match='no figure "g0".*Known: f0'):
+    with pytest.raises(RuleError, match=r'no figure "g0".*Known: f0'):
         jl.plot_changes(changes, "g0")
 
 
