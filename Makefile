@@ -46,7 +46,7 @@ report: $(DEMO)/truth.toml ## run the notebooks on the demo data: reports/demo/i
 	$(BIN)/journeylab run $(NOTEBOOKS) -p data=$(DEMO)/events.csv --out reports/demo
 
 notebooks: $(READY) ## run every notebook on the small demo data that ships with the package
-	$(BIN)/journeylab run quickstart $(NOTEBOOKS) --out reports/notebooks
+	$(BIN)/journeylab run quickstart explore $(NOTEBOOKS) --out reports/notebooks
 
 lab: $(READY) ## open JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -11,7 +11,7 @@ import ibis
 
 from journeylab.conversion import check_step
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_interval, format_points, format_share
+from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, join_groups
 from journeylab.journeys import read_instant
 from journeylab.retention import check_choice
@@ -343,7 +343,8 @@ def _describe(
 ) -> str:
     rows: dict[str, Any] = {row["estimate"]: row for row in table.to_dict("records")}
     level, slope, unit, when = rows["level"], rows["slope"], _NAME[span.period], _write_date(span.changed)
-    what = f"onversion from {funnel.labels[0]} to {funnel.labels[step - 1]} within {funnel.rules.within}"
+    start, goal = map(format_name, (funnel.labels[0], funnel.labels[step - 1]))
+    what = f"onversion from {start} to {goal} within {funnel.rules.within}"
     before, after = format_share(level["before"]), format_share(level["after"])
     led = f"the {span.n_before} {unit}s before led to expect"
     if level["p"] < _SURE:

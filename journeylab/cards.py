@@ -6,6 +6,7 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from journeylab.errors import RuleError
 from journeylab.formats import (
     Format,
     format_count,
@@ -126,7 +127,7 @@ _BASES: dict[str, Format] = {
 }
 
 
-def draw_personas(personas: Personas) -> Picture:
+def draw_personas(personas: Personas, *, only: int | None = None) -> Picture:
     """Who are these customers: how many, what sets each persona apart, how do they travel, and how sure is that?
 
     One card per persona in its fixed colour. A bar to the right is something of which these customers have more than
@@ -138,13 +139,19 @@ def draw_personas(personas: Personas) -> Picture:
     personas : Personas
         `fit_personas`'s result. Of its `traits` are shown those that pass the test (adjusted p below 5 %) and differ
         by more than next to nothing (effect 0.2).
+    only : int, optional
+        The number of one persona: its card alone, its bars on the scale of all.
     """
     summary, profile, traits = personas.summary, personas.profile.dropna(subset="effect"), _keep_clear(personas.traits)
     effects = [effect for frame in (profile, traits) if len(frame) for effect in frame["effect"].abs()]
     widest = max([*effects, 1e-9])
-    records = summary.to_dict("records")
+    records = [row for row in summary.to_dict("records") if only in (None, row["persona"])]
+    if not records:
+        known = ", ".join(map(str, summary["persona"]))
+        raise RuleError(f"draw_personas: only must be the number of a persona, one of {known}; found {only!r}")
     cards = "".join(_card(row, personas, profile, traits, widest) for row in records)
-    title = f"{len(summary)} persona{'s' if len(summary) != 1 else ''} of {format_count(summary['n'].sum())} customers"
+    n = f"{len(summary)} persona{'s' if len(summary) != 1 else ''} of {format_count(summary['n'].sum())} customers"
+    title = n if only is None else f"Persona {only}, one of {n}"
     body = (
         f'<div class="mathjax_ignore tex2jax_ignore"><p class="jl-title">{title}</p>{_verdict(personas)}'
         f'<div class="jl-cards">{cards}</div></div><p class="jl-note">{_NOTE}</p>'

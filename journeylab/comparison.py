@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import ibis
 
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_interval, format_points, format_share
+from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, join_groups
 from journeylab.shares import compare_shares
 
@@ -129,22 +129,22 @@ def describe_comparison(comparison: pd.DataFrame, funnel: Funnel) -> str:
     """
     by, units = funnel.by, f"{funnel.rules.unit}s"
     against = str(comparison["against"].iloc[0]) if len(comparison) else _OTHERS
-    rest = {_OTHERS: "the others", _OTHER_FUNNEL: "the other funnel"}.get(against, against)
+    rest = {_OTHERS: "the others", _OTHER_FUNNEL: "the other funnel"}.get(against, format_name(against))
     tested, sure = comparison[comparison["p"].notna()], comparison[comparison["p_adjusted"] < 0.05]
     if tested.empty:
         return f"Too few {units} to compare: on one side or the other, too few of them have had their time."
     if sure.empty:
-        who = f"No {' and '.join(by)}" if by else "The funnel at no step"
+        who = f"No {' and '.join(map(format_name, by))}" if by else "The funnel at no step"
         return f"{who} differs from {rest} beyond chance ({format_count(len(tested))} comparisons)."
     top = sure.iloc[0]
-    group = f" of {' and '.join(f'{name} {top[name]}' for name in by)}" if by else ""
+    group = f" of {' and '.join(f'{format_name(name)} {format_name(top[name])}' for name in by)}" if by else ""
     within = funnel.rules.within
-    reached = f"started at {funnel.labels[0]}" if top["base"] == "start" else "reached the step before"
+    reached = f"started at {format_name(funnel.labels[0])}" if top["base"] == "start" else "reached the step before"
     is_over = "are not still on the way" if within is None else f"were watched for {within}"
     return (
         f"Of the {format_count(top['n'])} {units}{group} who {reached} and {is_over}, {format_share(top['share'])} "
-        f"reached {top['label']}, against {format_share(top['share_other'])} of {format_count(top['n_other'])} of "
-        f"{rest}: {format_points(top['difference'])} "
+        f"reached {format_name(top['label'])}, against {format_share(top['share_other'])} of "
+        f"{format_count(top['n_other'])} of {rest}: {format_points(top['difference'])} "
         f"(95 % interval {format_interval(top['low'], top['high'], format_points)})."
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ibis
 
 from journeylab.errors import RuleError
-from journeylab.formats import format_count, format_duration, format_interval, format_share
+from journeylab.formats import format_count, format_duration, format_interval, format_name, format_share
 from journeylab.funnel import Funnel, count_spells, list_group_keys
 from journeylab.retention import FREQUENCIES
 from journeylab.rules import parse_duration
@@ -255,7 +255,7 @@ def _count_cohorts(funnel: Funnel, freq: str) -> pd.DataFrame:
 def describe_conversions(estimate: pd.DataFrame) -> str:
     """What do the three shares of `estimate_conversion` say? One sentence per row, each share with its base."""
     by = list(estimate.columns[: list(estimate.columns).index("step")])
-    return "\n".join(_describe(row, [str(row[name]) for name in by]) for _, row in estimate.iterrows())
+    return "\n".join(_describe(row, [format_name(row[name]) for name in by]) for _, row in estimate.iterrows())
 
 
 def _describe(row: pd.Series, group: list[str]) -> str:
@@ -266,7 +266,8 @@ def _describe(row: pd.Series, group: list[str]) -> str:
     n_open = format_count(row["n_open"]) if row["n_open"] else "none"
     text = (
         f"{where} {format_count(row['n_start'])} starts, {format_count(row['n_converted'])} "
-        f"({format_share(row['conversion_naive'])}) have reached {row['label']} {within} so far and {n_open} still may"
+        f"({format_share(row['conversion_naive'])}) have reached {format_name(row['label'])} {within} so far "
+        f"and {n_open} still may"
     )
     if row["n_mature"]:
         text += f"; of the {format_count(row['n_mature'])} whose time is over, {_write(row, 'mature')} did"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from journeylab.errors import RuleError, nearest
 from journeylab.figures import MUTE, drawing_style, new_axes, picture_of
-from journeylab.formats import NOTHING, format_count, format_duration, format_share
+from journeylab.formats import NOTHING, format_count, format_duration, format_name, format_share
 from journeylab.picture import PALETTE, Picture, as_nothing, colours_of, shorten
 from journeylab.tables import draw_heat_table
 
@@ -170,7 +170,10 @@ def draw_time_to_convert(curve: pd.DataFrame) -> Picture:
     groups = _split(curve, _CURVE)
     if not groups:
         return as_nothing("No curve to draw: nobody started.")
-    ends = (f"{name or 'All'}: {format_share(rows['share'].dropna().iloc[-1])}" for name, rows in groups.items())
+    ends = (
+        f"{format_name(name) if name else 'All'}: {format_share(rows['share'].dropna().iloc[-1])}"
+        for name, rows in groups.items()
+    )
     alt = f"Share converted by time since the start, with 95 % band. At the end: {'; '.join(ends)}."
     return picture_of(plot_time_to_convert(curve), alt)
 

@@ -34,7 +34,8 @@ _MEANING = {
     "small group": f"fewer than {MIN_GROUP} customers: they may be recognised",
 }
 _TEXT = {
-    "e-mail": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"),
+    # From the start of a word only: from each of its letters, a long name takes minutes.
+    "e-mail": re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"),
     # With a country's code, or in the groups of a number that is dialled; our own counts have thin spaces.
     "phone": re.compile(
         r"(?<![\w.,+-])(?:(?:\+|00)[1-9][0-9]{0,2}[ .-]?(?:\(?[0-9]{1,4}\)?[ .-]?){2,4}[0-9]{2,4}"
@@ -46,7 +47,8 @@ _TEXT = {
         r"|(?i:\b(?:password|passwd|secret|api_?key|access_token)\b[\"']?\s*[=:]\s*[\"']?[^\s\"'<>*…]{4,})"
     ),
     "path": re.compile(
-        r"(?:/(?:home|Users|root|tmp|private|mnt)/|\b[A-Za-z]:\\+Users\\+)[^\s\"'<>]+|\bfile://[^\s\"'<>]+|/[^\s\"'<>]*/site-packages/"
+        r"(?:/(?:home|Users|root|tmp|private|mnt)/|\b[A-Za-z]:\\+Users\\+)[^\s\"'<>]+|\bfile://[^\s\"'<>]+"
+        r"|(?<![^\s\"'<>])[^\s\"'<>/]*/[^\s\"'<>]*/site-packages/"
     ),
 }
 _WORD = re.compile(r"[^\s\"'<>(),;|\[\]{}=]+")

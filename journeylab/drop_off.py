@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import ibis
 
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_interval, format_points, format_share
+from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, find_unit_events, join_groups
 from journeylab.shares import bound_shares, compare_shares
 
@@ -152,18 +152,18 @@ def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
     base = "and are not still on the way" if within is None else f"and whose {within} are over"
     if not by:
         return _describe_most(findings, units, base)
-    columns = " and ".join(by)
+    columns = " and ".join(map(format_name, by))
     sure = findings[~findings["is_small"] & (findings["difference"] > 0) & (findings["p_adjusted"] < 0.05)]
     if not (findings["p_adjusted"].notna() & ~findings["is_small"]).any():
         return f"Too few {units} to compare: no {columns} is large enough at any step, or nobody's time has passed yet."
     if sure.empty:
         return f"No {columns} loses more {units} at any step than the others do, beyond chance."
     top = sure.iloc[0]
-    group = ", ".join(f"{name} {top[name]}" for name in by)
+    group = ", ".join(f"{format_name(name)} {format_name(top[name])}" for name in by)
     worth = f", worth about {format_count(top['excess_value'])}" if "excess_value" in findings else ""
     return (
-        f"Of the {format_count(top['n'])} {units} of {group} who reached {top['label']} "
-        f"{base}, {format_share(top['share_lost'])} never reached {top['next_label']}, against "
+        f"Of the {format_count(top['n'])} {units} of {group} who reached {format_name(top['label'])} "
+        f"{base}, {format_share(top['share_lost'])} never reached {format_name(top['next_label'])}, against "
         f"{format_share(top['share_lost_elsewhere'])} elsewhere (95 % interval of the difference: "
         f"{format_interval(top['low'], top['high'], format_points)}): "
         f"about {format_count(top['excess_lost'])} more {units} than expected{worth}."
@@ -175,10 +175,11 @@ def _describe_most(findings: pd.DataFrame, units: str, base: str) -> str:
     if sure.empty:
         return f"No step has lost {units} yet among enough whose time has passed."
     top = sure.iloc[0]
+    label, following = format_name(top["label"]), format_name(top["next_label"])
     worth = f" and about {format_count(top['value_lost'])} of value" if "value_lost" in findings else ""
     return (
-        f"Most is lost between {top['label']} and {top['next_label']}: of the {format_count(top['n'])} {units} who "
-        f"reached {top['label']} {base}, {format_count(top['n_lost'])} ({format_share(top['share_lost'])}, "
-        f"95 % interval {format_interval(top['low'], top['high'], format_share)}) never reached {top['next_label']}: "
+        f"Most is lost between {label} and {following}: of the {format_count(top['n'])} {units} who "
+        f"reached {label} {base}, {format_count(top['n_lost'])} ({format_share(top['share_lost'])}, "
+        f"95 % interval {format_interval(top['low'], top['high'], format_share)}) never reached {following}: "
         f"{format_share(top['share_of_losses'])} of all losses{worth}."
     )

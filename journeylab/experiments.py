@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from journeylab.comparison import count_settled
 from journeylab.conversion import check_step
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_interval, format_points, format_share
+from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, join_groups
 from journeylab.shares import compare_shares
 
@@ -204,24 +204,25 @@ def _check_groups(funnel: Funnel, group: str, control: str) -> None:
 def describe_groups(comparison: pd.DataFrame, funnel: Funnel) -> str:
     """What did the test of `compare_groups` find, and what could it have found? One sentence."""
     row, units = comparison.iloc[0], f"{funnel.rules.unit}s"
+    group, control, label = (format_name(row[name]) for name in ("group", "control", "label"))
     if row["is_mismatched"]:
         return (
-            f"The groups are not as planned: {format_count(row['n_started'])} {units} in {row['group']} and "
-            f"{format_count(row['n_started_other'])} in {row['control']} are not what the lot would give "
+            f"The groups are not as planned: {format_count(row['n_started'])} {units} in {group} and "
+            f"{format_count(row['n_started_other'])} in {control} are not what the lot would give "
             f"(p = {row['split_p']:.1g}); find out why before you trust any difference."
         )
     if row["is_small"]:
         return (
-            f"Too few {units} to compare: the time of {format_count(row['n'])} in {row['group']} and "
-            f"{format_count(row['n_other'])} in {row['control']} is over."
+            f"Too few {units} to compare: the time of {format_count(row['n'])} in {group} and "
+            f"{format_count(row['n_other'])} in {control} is over."
         )
     found = "beyond chance" if row["p"] < _SURE else "no more than chance may bring"
     can = (
         "" if row["mde"] != row["mde"] else f"; so many would mostly show a rise of {format_points(row['mde'])} or more"
     )
     return (
-        f"{format_share(row['share'])} of {format_count(row['n'])} {units} in {row['group']} reached {row['label']}, "
-        f"against {format_share(row['share_other'])} of {format_count(row['n_other'])} in {row['control']}: "
+        f"{format_share(row['share'])} of {format_count(row['n'])} {units} in {group} reached {label}, "
+        f"against {format_share(row['share_other'])} of {format_count(row['n_other'])} in {control}: "
         f"{format_points(row['difference'])} "
         f"(95 % interval {format_interval(row['low'], row['high'], format_points)}), {found}{can}."
     )

@@ -9,7 +9,7 @@ import ibis
 
 from journeylab.engine import median, store
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_duration, format_interval, format_points, format_share
+from journeylab.formats import format_count, format_duration, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, find_unit_events, mark_steps
 from journeylab.leaving import list_keys
 from journeylab.rules import parse_duration
@@ -332,7 +332,7 @@ def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
     if tested.empty:
         return f"Too few {units} to compare: nothing that they did or were has enough of them on both sides."
     first = tested.iloc[0]
-    going_on = f"going on from {first['label']} to {first['next_label']}"
+    going_on = f"going on from {format_name(first['label'])} to {format_name(first['next_label'])}"
     findings = tested[tested["is_finding"]]
     if findings.empty:
         return (
@@ -343,12 +343,12 @@ def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
     counted += (
         f" of {format_count(len(tested))} differences tested {'is a finding' if len(findings) == 1 else 'are findings'}"
     )
-    base = f"{units} who reached {top['label']}"
+    base = f"{units} who reached {format_name(top['label'])}"
     if top["after_s"]:
         base += f" and had not gone on {format_duration(top['after_s'])} later"
     return (
         f"Of {format_count(top['n_with'] + top['n_without'])} {base}, those {_name_exposure(top)} went on to "
-        f"{top['next_label']} in {format_share(top['share_with'])} of cases, the others in "
+        f"{format_name(top['next_label'])} in {format_share(top['share_with'])} of cases, the others in "
         f"{format_share(top['share_without'])} (difference {format_points(top['difference'])}, 95 % interval "
         f"{format_interval(top['low'], top['high'], format_points)}); {counted}. Both sides were watched for the same "
         f"time, so this is no effect of having had longer; but it says what goes with {going_on}, not what brings it "
@@ -357,10 +357,11 @@ def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
 
 
 def _name_exposure(row: pd.Series) -> str:
+    name, value = format_name(row["name"]), format_name(row["value"])
     if row["kind"] == "property":
-        return f"with {row['name']} {row['value']}"
+        return f"with {name} {value}"
     if row["kind"] == "channel":
-        return f"who had used {row['value']} by then"
+        return f"who had used {value} by then"
     if row["kind"] == "time":
-        return f"with {row['value']} events by then" if row["name"] == "n_events" else f"active for {row['value']}"
-    return f"who had done {row['name']} {row['value']} by then"
+        return f"with {value} events by then" if row["name"] == "n_events" else f"active for {value}"
+    return f"who had done {name} {value} by then"

@@ -1,7 +1,8 @@
-"""Numbers as people write them: percent, commas between thousands, times in words."""
+"""Numbers as people write them (percent, commas between thousands, times in words), and names of one short line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,45 @@ from typing import Any
 Format = Callable[[Any], str]
 
 NOTHING = "–"
+
+# Marks and overrides of writing direction would turn the text beside a name around.
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNDRAWABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
+_BREAK = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]\s*")
+# A tooltip holds the full name, unless a name is a whole document; a sentence wants to be read to its end.
+_LONGEST_NAME, _LONGEST_IN_SENTENCE = 300, 60
+
+
+def clean(text: object) -> str:
+    r"""Make one drawable line of any text from data; an empty one becomes "(empty)".
+
+    Examples
+    --------
+    >>> clean("two\nlines\x00")
+    'two lines'
+    """
+    line = _BREAK.sub(" ", _DIRECTION.sub("", _UNDRAWABLE.sub("\ufffd", str(text)))).strip()
+    return line or "(empty)"
+
+
+def shorten(text: object, longest: int = _LONGEST_NAME) -> str:
+    """Cut the middle out of a long name: what tells names apart is often at their end.
+
+    Examples
+    --------
+    >>> shorten("checkout_delivery_address", 15)
+    'checkou…address'
+    """
+    line = clean(text)
+    if len(line) <= longest:
+        return line
+    tail = (longest - 1) // 2
+    return f"{line[: longest - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+def format_name(name: object) -> str:
+    """Write a name as part of a sentence."""
+    return shorten(name, _LONGEST_IN_SENTENCE)
 
 
 def format_count(value: float) -> str:

@@ -14,7 +14,7 @@ import ibis
 from journeylab.conditions import build_condition, find_columns
 from journeylab.engine import is_in_process, median, round_wait, store
 from journeylab.errors import RuleError, SchemaError, nearest
-from journeylab.formats import format_count, format_share
+from journeylab.formats import format_count, format_name, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
 from journeylab.shares import bound_shares
@@ -213,8 +213,8 @@ def _find_events(steps: ibis.Table, rules: FunnelRules) -> frozenset[str]:
     unknown = [name for name in names if name not in found | stages]
     if unknown:
         options = sorted({*_distinct(steps.event), *stages})
-        hints = "; ".join(f'"{name}"{nearest(name, options)}' for name in unknown)
-        shown = ", ".join(options[:_MOST_NAMES]) + (" …" if len(options) > _MOST_NAMES else "")
+        hints = "; ".join(f'"{format_name(name)}"{nearest(name, options)}' for name in unknown)
+        shown = ", ".join(map(format_name, options[:_MOST_NAMES])) + (" …" if len(options) > _MOST_NAMES else "")
         raise RuleError(
             f"FunnelRules: {len(unknown)} of {len(names)} names are neither an event nor a stage of this log: {hints} "
             f"– known are {shown}"
@@ -462,7 +462,7 @@ def describe_conversion(funnel: Funnel) -> str:
     first, last = funnel.table[funnel.table["step"] == 1], funnel.table[funnel.table["step"] == len(funnel.labels)]
     started, finished = int(first["n"].sum()), int(last["n"].sum())
     share = f" ({format_share(finished / started)})" if started else ""
-    way = f"who started at {funnel.labels[0]} reached {funnel.labels[-1]}"
+    way = f"who started at {format_name(funnel.labels[0])} reached {format_name(funnel.labels[-1])}"
     if funnel.rules.order == "any":
         way = f"who did any of the {len(funnel.labels)} steps did all of them"
     return (

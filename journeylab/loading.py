@@ -105,6 +105,33 @@ def load_log(
     return LoadedLog(steps, build_journeys(steps, rules, as_of=end), rules, end, headline)
 
 
+def choose_journeys(
+    steps: ibis.Table, *, since: str | date | None = None, before: str | date | None = None
+) -> ibis.Table:
+    """Which steps are of journeys that began in this span?
+
+    Parameters
+    ----------
+    steps
+        From `build_steps`.
+    since, before
+        Journeys that began at `since` or later, and earlier than `before` (UTC). They stay whole, whatever happened
+        after `before`; other journeys of the same customers are left out. None: no bound.
+
+    Returns
+    -------
+    ibis.Table
+        As `steps`; no query runs.
+    """
+    begun = steps.group_by("journey_id").agg(_start=steps.timestamp.min())
+    bounds = []
+    if since is not None:
+        bounds.append(begun["_start"] >= read_instant(since, "since"))
+    if before is not None:
+        bounds.append(begun["_start"] < read_instant(before, "before"))
+    return steps.semi_join(begun.filter(bounds), "journey_id") if bounds else steps
+
+
 def _build(
     data: str | Path, rules: JourneyRules, con: ibis.BaseBackend, reading: Mapping[str, Any]
 ) -> tuple[ibis.Table, str]:
@@ -148,7 +175,7 @@ def _choose(steps: ibis.Table, where: str | None, since: str | date | None) -> i
     """Keep the customers and journeys that are wanted."""
     if where is None and since is None:
         return steps
-    chosen = steps
+    chosen = choose_journeys(steps, since=since)
     if where is not None:
         names = find_columns(where, "where")
         met = build_condition(where, steps, "where")
@@ -156,9 +183,6 @@ def _choose(steps: ibis.Table, where: str | None, since: str | date | None) -> i
         known = steps.filter(is_known).mutate(_met=met)
         firsts = known.group_by("customer_id").agg(_met=known["_met"].argmin(known.position))
         chosen = chosen.semi_join(firsts.filter(firsts["_met"]), "customer_id")
-    if since is not None:
-        begun = steps.group_by("journey_id").agg(_start=steps.timestamp.min())
-        chosen = chosen.semi_join(begun.filter(begun["_start"] >= read_instant(since, "since")), "journey_id")
     chosen = store(chosen, steps.get_backend())
     if not chosen.count().execute():
         asked = " and ".join(f"{name} {value!r}" for name, value in (("where", where), ("since", since)) if value)

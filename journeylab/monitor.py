@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import ibis
 
 from journeylab.errors import RuleError
-from journeylab.formats import format_share
+from journeylab.formats import format_name, format_share
 from journeylab.funnel import Funnel
 from journeylab.retention import FREQUENCIES
 from journeylab.shares import bound_shares
@@ -52,8 +52,8 @@ class Changes:
         if changed.empty:
             return f"None of {n} figures changed by more than chance from period to period."
         said = [
-            f"{row['figure']} from {format_share(row['share_before'])} to {format_share(row['share_after'])} "
-            f"since {row['changed_at']:%Y-%m-%d}"
+            f"{format_name(row['figure'])} from {format_share(row['share_before'])} to "
+            f"{format_share(row['share_after'])} since {row['changed_at']:%Y-%m-%d}"
             for row in changed.head(3).to_dict("records")
         ]
         more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 
 from journeylab.errors import ReportError
+from journeylab.formats import clean as clean
+from journeylab.formats import shorten as shorten
 
 # Derived from Okabe and Ito (2008), darkened until each has a contrast of 3:1 on white and on our dark ground,
 # then moved apart as seen with protanopia, deuteranopia and tritanopia (Machado et al. 2009). One palette for both
@@ -37,10 +39,9 @@ _THEME = (
     "@media print{.jl-scroll{overflow:visible}}"
 )
 
-# Marks and overrides of writing direction would turn the text beside a name around.
-_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_UNDRAWABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
-_BREAK = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]\s*")
+# Letters and digits of scripts that are written from right to left.
+_RIGHT_TO_LEFT = frozenset(("R", "AL", "AN"))
+_OPENED_BY = {")": "(", "]": "[", "}": "{", "»": "«", "”": "“"}
 # A tooltip holds the full name, unless a name is a whole document.
 _LONGEST_NAME = 300
 
@@ -101,39 +102,44 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     return taken
 
 
-def clean(text: object) -> str:
-    r"""Make one drawable line of any text from data; an empty one becomes "(empty)".
-
-    Examples
-    --------
-    >>> clean("two\nlines\x00")
-    'two lines'
-    """
-    line = _BREAK.sub(" ", _DIRECTION.sub("", _UNDRAWABLE.sub("\ufffd", str(text)))).strip()
-    return line or "(empty)"
-
-
-def shorten(text: object, longest: int = _LONGEST_NAME) -> str:
-    """Cut the middle out of a long name: what tells names apart is often at their end.
-
-    Examples
-    --------
-    >>> shorten("checkout_delivery_address", 15)
-    'checkou…address'
-    """
-    line = clean(text)
-    if len(line) <= longest:
-        return line
-    tail = (longest - 1) // 2
-    return f"{line[: longest - 1 - tail]}…{line[len(line) - tail :]}"
-
-
 def safe(text: object, longest: int = _LONGEST_NAME) -> str:
     """Make text from data fit for HTML and SVG: cleaned, capped, escaped, and without effect on its neighbours."""
     line = shorten(text, longest)
-    if any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in line):
+    if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in line):
         line = f"\u2068{line}\u2069"
     return escape(line)
+
+
+def safe_sentence(text: object, longest: int = _LONGEST_NAME) -> str:
+    """Like `safe`, for a sentence of ours that names from data are part of."""
+    return escape(isolate(shorten(text, longest)))
+
+
+def isolate(line: str) -> str:
+    r"""Keep names that are written from right to left from turning around the numbers and marks beside them.
+
+    Examples
+    --------
+    >>> isolate("12 of 40 reached \u05e9\u05dc (30 %)")
+    '12 of 40 reached \u2068\u05e9\u05dc\u2069 (30 %)'
+    """
+    if line.isascii():
+        return line
+    kinds = [unicodedata.bidirectional(char) for char in line]
+    parts, done, place = [], 0, 0
+    while place < len(line):
+        if kinds[place] not in _RIGHT_TO_LEFT:
+            place += 1
+            continue
+        # To the last such letter before the next one from left to right, and the bracket that closes one of these.
+        limit = next((i for i in range(place, len(line)) if kinds[i] == "L"), len(line))
+        end = 1 + max(i for i in range(place, limit) if kinds[i] in _RIGHT_TO_LEFT)
+        opened = _OPENED_BY.get(line[end]) if end < limit else None
+        if opened and line.count(opened, place, end) > line.count(line[end], place, end):
+            end += 1
+        parts.append(f"{line[done:place]}\u2068{line[place:end]}\u2069")
+        done = place = end
+    return "".join(parts) + line[done:]
 
 
 def text_width(text: str, size: float) -> float:
@@ -177,7 +183,7 @@ def as_svg(body: str, *, width: float, height: float, title: str, alt: str) -> P
         f'<svg xmlns="http://www.w3.org/2000/svg" class="jl" role="img" aria-labelledby="jl-t{key} jl-d{key}" '
         f'viewBox="0 0 {number(width)} {number(height)}" style="min-width:{width * 0.9:.0f}px;max-width:{width:.0f}px" '
         f'width="100%" fill="currentColor">'
-        f'<title id="jl-t{key}">{escape(title)}</title><desc id="jl-d{key}">{escape(alt)}</desc>'
+        f'<title id="jl-t{key}">{escape(clean(title))}</title><desc id="jl-d{key}">{escape(clean(alt))}</desc>'
         f"<style>{_THEME}{_DRAWING}</style>"
     ) + body.replace("\0", key)
     return Picture(f'<figure class="jl">{scroll(drawing + "</svg>", title)}</figure>', alt)
@@ -185,7 +191,8 @@ def as_svg(body: str, *, width: float, height: float, title: str, alt: str) -> P
 
 def as_figure(body: str, *, style: str, alt: str) -> Picture:
     """Put HTML (all text escaped) with its own style rules into the frame."""
-    return Picture(f'<figure class="jl" aria-label="{escape(alt)}"><style>{_THEME}{style}</style>{body}</figure>', alt)
+    label = escape(clean(alt))
+    return Picture(f'<figure class="jl" aria-label="{label}"><style>{_THEME}{style}</style>{body}</figure>', alt)
 
 
 def as_nothing(words: str) -> Picture:

@@ -9,7 +9,18 @@ import pandas as pd
 
 from journeylab.formats import NOTHING, format_count, format_duration, format_interval, format_share
 from journeylab.funnel import merge_groups
-from journeylab.picture import PALETTE, Picture, as_nothing, as_svg, fit, number, safe, shorten, text_width
+from journeylab.picture import (
+    PALETTE,
+    Picture,
+    as_nothing,
+    as_svg,
+    fit,
+    number,
+    safe,
+    safe_sentence,
+    shorten,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -56,8 +67,8 @@ def draw_funnel(funnel: Funnel) -> Picture:
     labels = [shorten(end["label"].iloc[0], 34) for end in ends]
     title = f"{labels[0]} → {labels[1]}: {started} {units} started, {finished} finished"
     heads = (
-        f'<text class="h" x="0" y="18">{safe(fit(title, _WIDTH, 16))}</text>'
-        f'<text class="m" x="0" y="40">{safe(_terms(funnel))}</text>'
+        f'<text class="h" x="0" y="18">{safe_sentence(fit(title, _WIDTH, 16))}</text>'
+        f'<text class="m" x="0" y="40">{safe_sentence(_terms(funnel))}</text>'
     )
     alt = f"Funnel. {started} {units} started, {finished} finished. {_words(table, by)}"
     body = _HATCH + heads + "".join(drawn)
@@ -104,7 +115,7 @@ def _step(row: Record, y: float) -> list[str]:
 
 def _step_by_group(records: list[Record], by: str, y: float) -> list[str]:
     """Draw a step of all groups: its name, and below it a bar with its numbers for each group."""
-    heading = _named(f"{records[0]['step']}. {records[0]['label']}", _WIDTH, 14.5)
+    heading = _named(records[0]["label"], _WIDTH - 40, 14.5, f"{records[0]['step']}. ")
     drawn = [f'<text class="b" x="0" y="{number(y + 12)}">{heading}</text>']
     for place, row in enumerate(records):
         top = y + 22 + 25 * place
@@ -155,11 +166,11 @@ def _few(row: Record) -> str:
     return " †" if row["step"] == 1 and row["n"] < _FEW else ""
 
 
-def _named(label: str, width: float, size: float = 13) -> str:
-    """Write a label that fits, with its full name as tooltip where it was shortened."""
+def _named(label: str, width: float, size: float = 13, before: str = "") -> str:
+    """Write a label that fits, with its full name as tooltip where it was shortened, and our own words before it."""
     short = fit(label, width, size)
     full = f"<title>{safe(label)}</title>" if short != label else ""
-    return f"{full}{safe(short)}"
+    return f"{full}{before}{safe(short)}"
 
 
 def _text(value: object) -> str:

@@ -20,7 +20,7 @@ from journeylab.formats import (
     format_points,
     format_share,
 )
-from journeylab.picture import HEAT_TEXT_TURNS, Picture, as_figure, safe, scroll, shorten
+from journeylab.picture import HEAT_TEXT_TURNS, Picture, as_figure, safe, safe_sentence, scroll, shorten
 
 # A longer table is not read but searched, which the CSV beside the report does better.
 _MOST_ROWS = 200
@@ -105,7 +105,7 @@ def show_table(
         "<tr>" + "".join(f"<td{_RIGHT if right else ''}>{text}</td>" for right, text in row) + "</tr>"
         for row in zip(*cells, strict=True)
     )
-    title = f"<caption>{safe(caption)}</caption>" if caption else ""
+    title = f"<caption>{safe_sentence(caption)}</caption>" if caption else ""
     body = f'<table class="jl-t">{title}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     alt = f"{shorten(caption) if caption else 'Table'}, {format_count(len(frame))} rows"
     return as_figure(scroll(body, alt) + _notes(notes), style=_TABLE, alt=alt)
@@ -115,7 +115,7 @@ def show_headline(text: str) -> Picture:
     """Show a finding in a sentence, large; the text is escaped."""
     whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
     return as_figure(
-        f'<p class="jl-headline">{safe(whole, _LONGEST_SENTENCE)}</p>',
+        f'<p class="jl-headline">{safe_sentence(whole, _LONGEST_SENTENCE)}</p>',
         style=_HEADLINE,
         alt=shorten(text),
     )
@@ -138,7 +138,7 @@ def draw_heat_table(grid: pd.DataFrame, *, title: str, corner: str, alt: str, no
         for name, values in zip(grid.index, grid.to_numpy(), strict=True)
     )
     body = (
-        f'<table class="jl-h"><caption>{safe(title)}</caption><thead><tr><th scope="col">{escape(corner)}</th>'
+        f'<table class="jl-h"><caption>{safe_sentence(title)}</caption><thead><tr><th scope="col">{escape(corner)}</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
     notes = ["In percent, rounded; an empty cell is less than 0.5 %.", *([note] if note else [])]
@@ -166,11 +166,12 @@ def _heat_cell(share: float, top: float) -> str:
 def _room(label: str, texts: list[tuple[bool, str]]) -> str:
     """Give a column of text the width of its texts, up to a point; its words may break, and would in every table."""
     longest = max((len(unescape(text)) for _, text in texts), default=0)
-    return f' style="min-width:{min(max(longest, len(label)), _MOST_ROOM)}ch"'
+    # One more for the cells, whose letters are larger, and for a bold head, whose letters are wider.
+    return f' style="min-width:{min(max(longest, len(label)) + 1, _MOST_ROOM)}ch"'
 
 
 def _notes(notes: list[str]) -> str:
-    return "".join(f'<p class="jl-note">{escape(note)}</p>' for note in notes)
+    return "".join(f'<p class="jl-note">{safe_sentence(note, _LONGEST_SENTENCE)}</p>' for note in notes)
 
 
 _RIGHT, _WHITE = ' class="r"', ' class="w"'

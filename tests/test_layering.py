@@ -44,7 +44,7 @@ ORDER = (
         "personas",
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
-    *("disclosure", "locks", "loading", "recording", "parameters", "freshness", "kernels"),
+    *("disclosure", "locks", "loading", "recording", "explore", "parameters", "freshness", "kernels"),
     *("templates", "runs", "diff", "report"),
     *("worker", "plan", "batch"),
     *("cli", "__main__"),

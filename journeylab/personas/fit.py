@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from journeylab.engine import drop, store
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_interval, format_share
+from journeylab.formats import format_interval, format_name, format_share
 from journeylab.personas.assigning import MarkovPersonas, fit_markov
 from journeylab.personas.choose import Verdict, choose_personas
 from journeylab.personas.counting import MarkovRules, count_moves
@@ -124,7 +124,7 @@ class Personas:
         if len(self.summary) == 1:
             return f"One persona for all {n:,} customers."
         return (
-            f"{len(self.summary)} personas of {n:,} customers; the largest, {largest['name']}, "
+            f"{len(self.summary)} personas of {n:,} customers; the largest, {format_name(largest['name'])}, "
             f"is {format_share(largest['share'])} ({format_interval(largest['low'], largest['high'], format_share)})."
         )
 

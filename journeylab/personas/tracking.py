@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from journeylab.errors import RuleError
-from journeylab.formats import format_interval, format_points, format_share
+from journeylab.formats import format_interval, format_name, format_points, format_share
 from journeylab.personas.assigning import MarkovPersonas
 from journeylab.personas.counting import MarkovRules, count_moves
 from journeylab.personas.drawing import draw_customers
@@ -91,13 +91,15 @@ class Tracking:
         interval = format_interval(row["change_low"], row["change_high"], format_points)
         more = f", and {n_more} more {'changes' if n_more > 1 else 'change'} of shares" if n_more else ""
         return (
-            f"{row['name']} {'grew' if row['change'] > 0 else 'fell'} to {format_share(row['share'])} in "
+            f"{format_name(row['name'])} {'grew' if row['change'] > 0 else 'fell'} to {format_share(row['share'])} in "
             f"{row['period']} ({format_points(row['change'])}, {interval}){more}"
         )
 
     def _say_drift(self) -> str:
         first = self.drift[self.drift["has_drifted"]].drop_duplicates("persona")
-        changed = (f"{row['name']} behaves differently (first in {row['period']})" for _, row in first.iterrows())
+        changed = (
+            f"{format_name(row['name'])} behaves differently (first in {row['period']})" for _, row in first.iterrows()
+        )
         return ", ".join(changed)
 
     def _say_new(self) -> str:
@@ -105,7 +107,9 @@ class Tracking:
         if new.empty:
             return ""
         row = new.iloc[0]
-        return f"a new persona, {row['name']}, shows first in {row['period']} ({format_share(row['share'])})"
+        return (
+            f"a new persona, {format_name(row['name'])}, shows first in {row['period']} ({format_share(row['share'])})"
+        )
 
     def _say_atypical(self) -> str:
         grown = self.periods[(self.periods["p_adjusted"] < _LEVEL) & (self.periods["growth"] > 0)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from journeylab.errors import SchemaError
-from journeylab.formats import format_share
+from journeylab.formats import format_name, format_share
 from journeylab.rules import JourneyRules
 from journeylab.schema import BOOKKEEPING, PROBLEM, PROBLEMS, TIME, TIMES, is_used
 
@@ -67,7 +67,7 @@ class LoadReport:
         found = self.checks[self.checks["n"] > 0]
         nulls = self.columns[self.columns["n_null"] > 0]
         rows = found[["state", "n", "share", "check", "meaning"]].to_numpy().tolist()
-        rows += [["nulls", n, share, name, "empty"] for name, _, n, share in nulls.to_numpy().tolist()]
+        rows += [["nulls", n, share, format_name(name), "empty"] for name, _, n, share in nulls.to_numpy().tolist()]
         count = max((len(f"{n:,}") for _, n, *_ in rows), default=0)
         name = max((len(check) for *_, check, _ in rows), default=0)
         lines = [
@@ -167,7 +167,7 @@ def _make_check(check: str, column: str, n: int, meaning: str) -> _Check:
 
 def _check_names(by_event: pd.DataFrame) -> _Check:
     unnamed = by_event[by_event["stage"].isna()]
-    names = ", ".join(unnamed["event"].head(5)) + (" …" if len(unnamed) > 5 else "")
+    names = ", ".join(unnamed["event"].head(5).map(format_name)) + (" …" if len(unnamed) > 5 else "")
     of = f" ({len(unnamed)}: {names})" if len(unnamed) else ""
     return _make_check("unknown_event", "event", int(unnamed["n"].sum()), f"with a name that no rule gives a stage{of}")
 

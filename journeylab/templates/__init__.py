@@ -90,7 +90,7 @@ def render_diff(diff: RunDiff) -> str:
         (
             "What differs",
             "" if len(diff.settings) else "Parameters, data and versions are the same.",
-            show(diff.settings, "Parameters, data and versions that differ"),
+            show(diff.settings.replace({"report": {"": "all"}}), "Parameters, data and versions that differ"),
         ),
     ]
     return (
