@@ -120,6 +120,7 @@ _HOME = {
     "save_table": "recording",
     "RunDiff": "diff",
     "diff_runs": "diff",
+    "print_pdf": "printing",
     "ReportRun": "report",
     "list_notebooks": "report",
     "run_report": "report",

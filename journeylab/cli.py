@@ -134,6 +134,7 @@ def run(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Parameters as YAML; -p wins.")
     ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print each report as PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Run notebooks with parameters into HTML reports.
 
@@ -141,13 +142,18 @@ def run(
 
     Example: journeylab run personas drop_off -p data=shop.csv -p k=4 --out reports/2026-11
     """
+    from journeylab.printing import find_browser, print_pdf
     from journeylab.report import run_reports
 
+    if pdf:
+        find_browser()
     given = {**(_choose_parameters(_read_file(file), names) if file else {}), **_split_parameters(parameter or [])}
     with _show_progress() as progress:
         reports = run_reports(names, given, out=out, text=True, progress=progress)
     for report in reports:
         print(f"{report.name}: {report.html} ({report.seconds:.1f} s)")
+        if pdf:
+            print(f"{report.name}: {print_pdf(report.html)}")
     print(f"index: {out / 'index.html'}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import reduce
@@ -88,6 +88,7 @@ def build_funnel(
     top: int | None = None,
     min_group: int = 1,
     as_of: str | date | None = None,
+    known: Collection[str] = (),
 ) -> Funnel:
     """How many units reach each step, how many are lost, and how many are still on the way?
 
@@ -110,6 +111,8 @@ def build_funnel(
         for reports that are shared. Where even all together have fewer, they stay one group.
     as_of
         End of observation (UTC); default: the last event of `steps`.
+    known
+        Names that are events, though `steps` may have none of them: those of a whole log, of which `steps` is a part.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def build_funnel(
     if not isinstance(steps, ibis.Table) or not {"position", "rank"} <= set(steps.columns):
         raise SchemaError("build_funnel: these are no steps; pass events through read_events and build_steps first")
     _check_columns(steps, rules, columns, by_at, top, min_group)
-    events = _find_events(steps, rules)
+    events = _find_events(steps, rules, known)
     end = end_of_observation(steps, as_of)
     seen = find_unit_events(steps, rules, end)
     marked = _mark(seen, rules, events, columns)
@@ -201,12 +204,13 @@ def _columns_of(step: Step) -> list[str]:
     return find_columns(step.where, f'step "{step.label}"') if step.where else []
 
 
-def _find_events(steps: ibis.Table, rules: FunnelRules) -> frozenset[str]:
+def _find_events(steps: ibis.Table, rules: FunnelRules, known: Collection[str]) -> frozenset[str]:
     """Which names are events of this log? The rules' other names are stages, or the rules do not fit the log."""
     names = {name: None for step in (*rules.walk_steps, *rules.excluded) for name in step.names}
     wanted = ibis.array(list(names)).unnest().name("event").as_table()
     # All events first, which costs less than to look for these in every row.
     found = frozenset(steps.select("event").distinct().semi_join(wanted, "event").execute()["event"])
+    found |= set(names).intersection(known)
     if found == set(names):
         return found
     stages = set(_distinct(steps.stage))

@@ -44,6 +44,8 @@ class LoadedLog:
         Those that made them.
     as_of
         End of observation (UTC) of the whole log: a group is watched as long as all, whenever its last event was.
+    events
+        The names of all events of the whole log, for `build_funnel(known=)`: a group may have none of some.
     headline
         What was loaded and set aside, of the whole log, in one sentence.
     """
@@ -52,6 +54,7 @@ class LoadedLog:
     journeys: ibis.Table
     rules: JourneyRules
     as_of: datetime
+    events: frozenset[str]
     headline: str
 
 
@@ -101,8 +104,9 @@ def load_log(
     else:
         steps, headline = _build(data, rules, con, reading)
     end = end_of_observation(steps, as_of)
+    events = frozenset(steps.select("event").distinct().execute()["event"])
     steps = _choose(steps, where, since)
-    return LoadedLog(steps, build_journeys(steps, rules, as_of=end), rules, end, headline)
+    return LoadedLog(steps, build_journeys(steps, rules, as_of=end), rules, end, events, headline)
 
 
 def choose_journeys(

@@ -52,7 +52,7 @@ _PARTS = {
     "nbconvert": "nbconvert",
 }
 _WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-_REPORT_FILES = frozenset((".html", ".ipynb"))
+_REPORT_FILES = frozenset((".html", ".ipynb", ".pdf"))
 # A kernel that died and `sys.exit(0)` both look like success: only a run that shows this came to its end.
 _END_TAG = "journeylab-end"
 _END = "journeylab: end of the notebook"

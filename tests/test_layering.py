@@ -45,7 +45,7 @@ ORDER = (
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
     *("disclosure", "locks", "loading", "recording", "explore", "parameters", "freshness", "kernels"),
-    *("templates", "runs", "diff", "report"),
+    *("templates", "runs", "diff", "report", "printing"),
     *("worker", "plan", "batch"),
     *("cli", "__main__"),
 )

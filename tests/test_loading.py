@@ -8,7 +8,7 @@ import ibis
 import pandas as pd
 import pytest
 
-from journeylab import JourneyRules, build_journeys, build_steps, load_log, read_events
+from journeylab import JourneyRules, build_funnel, build_journeys, build_steps, load_log, read_events
 from journeylab.errors import RuleError
 from journeylab.loading import STORE_VARIABLE
 
@@ -58,6 +58,18 @@ def test_where_keeps_whole_customers_by_what_is_first_known(log: Path) -> None:
     # Watched to the log's end, though its own last event is older: a journey of January is over.
     assert polish.as_of == pd.Timestamp("2026-03-20")
     assert polish.journeys.filter(polish.journeys.journey_id == "lea/1").is_open.execute().tolist() == [False]
+
+
+def test_a_group_that_never_did_a_step_has_a_funnel(log: Path) -> None:
+    polish = load_log(log, rules=MONTH, where='market == "pl"')
+    assert polish.events == {"look", "buy"}
+    early = polish.steps.filter(polish.steps.event == "look")
+    with pytest.raises(RuleError, match="neither an event nor a stage"):
+        build_funnel(early, ["look", "buy", "bye"], known=polish.events)
+    with pytest.raises(RuleError, match="neither an event nor a stage"):
+        build_funnel(early, ["look", "pay"])
+    funnel = build_funnel(early, ["look", "pay"], as_of=polish.as_of, known={"look", "pay"})
+    assert funnel.table["n"].tolist() == [2, 0]
 
 
 def test_since_keeps_journeys_that_began_then(log: Path) -> None:
