@@ -178,7 +178,7 @@ def _make_report(
     # Before the notebook reads them: a file that changes meanwhile makes the report old, never the other way round.
     made_from = describe_making(notebook, parameters)
     executed = _execute(notebook, given, tables, out=out, progress=progress)
-    shown = mask_secrets(parameters)
+    shown, saved = mask_secrets(parameters), sorted(tables.glob("*.csv"))
     values, intervals, data = _collect_records(executed)
     entry: Json = {
         "title": notebook.title,
@@ -193,7 +193,7 @@ def _make_report(
         "versions": _list_versions(),
         "values": values,
         "intervals": intervals,
-        "tables": sorted(path.name for path in tables.glob("*.csv")),
+        "tables": [path.name for path in saved],
     }
     page = render_report(
         executed,
@@ -202,6 +202,7 @@ def _make_report(
         heading=notebook.heading,
         data=data,
         versions=entry["versions"],
+        tables=saved,
         parameters=[(each, shown[each.name], each.name in given) for each in notebook.parameters],
     )
     _write(work / f"{notebook.name}.html", page)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
 import fcntl
 import json
@@ -455,6 +456,21 @@ def test_data_hash_does_not_see_storage_rules_threads_or_zone(con: Any, monkeypa
     assert data_hash(make_steps(connect(threads=1), ROWS)) == whole
     with pytest.raises(ReportError, match="data_hash needs `position`"):
         data_hash(steps.drop("position"))
+
+
+def test_a_page_holds_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = ["import pandas as pd, journeylab as jl", "jl.save_table('small', pd.DataFrame({'a': ['<b>', 'ż']}))"]
+    path = write_notebook(
+        tmp_path / "tables.ipynb", [*cells, "jl.save_table('large', pd.DataFrame({'a': ['x' * 99] * 9}))"]
+    )
+    monkeypatch.setattr("journeylab.templates._MOST_BYTES", 500)
+    run = run_report(path, out=tmp_path / "out")
+    links = dict(re.findall(r'<li><a (?:download="[^"]*" )?href="([^"]+)">([^<]+)</a>', run.html.read_text()))
+    held = {name: href for href, name in links.items() if name.endswith(".csv")}
+    kind, _, content = held["small.csv"].partition(",")
+    assert kind == "data:text/csv;charset=utf-8;base64"
+    assert base64.b64decode(content) == (run.folder / "tables/tables/small.csv").read_bytes()
+    assert (run.folder / held["large.csv"]).is_file()
 
 
 def test_secrets_reach_no_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -26,18 +27,22 @@ _FOLDER = Path(__file__).parent
 _HIDDEN_TAGS = frozenset(("parameters", "injected-parameters", "remove-cell"))
 # What a page may never hold, whoever wrote it: the second wall behind escaping, the CSP is the third.
 _ACTIVE = re.compile(r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|portal)\b)", re.IGNORECASE)
+_MOST_BYTES = 200_000
 _MOST_FIGURES, _MOST_LETTERS = 8, 40
 # The rest of a longer parameter is in run.json.
 _MOST_OF_A_PARAMETER, _LONGEST_SENTENCE, _LONGEST_CELL = 300, 3_000, 60
 
 
-def render_report(notebook: Any, **facts: Any) -> str:
+def render_report(notebook: Any, *, tables: Sequence[Path] = (), **facts: Any) -> str:
     """Make the page of one executed notebook.
 
     Parameters
     ----------
     notebook
         An executed `nbformat` notebook; not changed.
+    tables
+        The CSV files that it saved. The page holds them, to be saved from it wherever it goes; a very large one stays
+        beside it.
     **facts
         What ``report.html.j2`` shows around the cells: name, title, heading, data, versions, and the parameters with
         their values and whether these were given.
@@ -46,7 +51,16 @@ def render_report(notebook: Any, **facts: Any) -> str:
     cells = re.sub(r"<h1>.*?</h1>", "", _render_cells(notebook), count=1, flags=re.DOTALL)
     body, contents = _add_anchors(_ACTIVE.sub("&lt;", cells))
     contents.append(("about-this-report", "About this report"))
-    return _pages().get_template("report.html.j2").render(body=body, contents=contents, **facts)
+    links = [(path.name, _hold(path)) for path in tables]
+    return _pages().get_template("report.html.j2").render(body=body, contents=contents, tables=links, **facts)
+
+
+def _hold(table: Path) -> str:
+    """The content of a table as an address that needs no file; nothing for one that would weigh down the page."""
+    content = table.read_bytes()
+    if len(content) > _MOST_BYTES:
+        return ""
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode()}"
 
 
 def render_run(title: str, run: Mapping[str, Any]) -> str:
