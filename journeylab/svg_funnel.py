@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from journeylab.formats import NOTHING, format_count, format_duration, format_interval, format_share
+from journeylab.formats import NOTHING, format_count, format_duration, format_interval, format_name, format_share
 from journeylab.funnel import merge_groups
 from journeylab.picture import (
     PALETTE,
@@ -72,7 +72,9 @@ def draw_funnel(funnel: Funnel) -> Picture:
     )
     alt = f"Funnel. {started} {units} started, {finished} finished. {_words(table, by)}"
     body = _HATCH + heads + "".join(drawn)
-    return as_svg(body, width=_WIDTH, height=y + 18 * len(notes), title=title, alt=alt)
+    # A page that has the funnel as a whole too tells the two apart by their names.
+    name = title if by is None else f"{title}, by {format_name(by)}"
+    return as_svg(body, width=_WIDTH, height=y + 18 * len(notes), title=name, alt=alt)
 
 
 _HATCH = (
