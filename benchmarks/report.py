@@ -3,7 +3,7 @@
     python benchmarks/report.py [notebook]
 
 The report on the demo data through `journeylab run`; beside it a notebook of one cell that imports what the report
-loaded in the end, through the command lines of papermill and nbconvert. CPU seconds of all processes, the better of two.
+uses, through the command lines of papermill and nbconvert. CPU seconds of all processes, the better of two.
 """
 
 from __future__ import annotations
