@@ -231,6 +231,7 @@ def _judge(z: Floats, covariance: Floats, n_moves: float) -> dict[str, float]:
     # bounds are the |m|² from which what was seen is 1.96 standard deviations off
     along = float(z @ covariance @ z / (z @ z)) if z.any() else 0.0
     middle = beyond + 2 * _Z**2 * along
-    reach = np.sqrt(middle**2 - beyond**2 + 2 * _Z**2 * second)
+    # Less than 0: so little was seen that no |m|² is that far below it.
+    reach = np.sqrt(max(middle**2 - beyond**2 + 2 * _Z**2 * second, 0.0))
     effect, low, high = (np.sqrt(max(square, 0) / n_moves) for square in (beyond, middle - reach, middle + reach))
     return {"effect": effect, "low": low, "high": high, "p": float(p)}
