@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ibis
 
-from journeylab.conversion import check_step
-from journeylab.errors import RuleError, nearest
+from journeylab.conversion import check_groups, check_step, list_some
+from journeylab.errors import RuleError
 from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel, join_groups
+from journeylab.funnel import Funnel
 from journeylab.journeys import read_instant
 from journeylab.retention import check_choice
 from journeylab.shares import bound_shares
@@ -223,14 +223,11 @@ def _check_untouched(funnel: Funnel, untouched: str | Sequence[str] | None) -> t
     names = (untouched,) if isinstance(untouched, str) else tuple(dict.fromkeys(untouched))
     if not funnel.by:
         raise RuleError('compare_before_after: untouched names groups: build the funnel with by=, such as by="channel"')
-    known = list(dict.fromkeys(join_groups(funnel.table, funnel.by)))
-    shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
-    for name in names:
-        if name not in known:
-            raise RuleError(f'compare_before_after: no group "{name}".{nearest(name, known)} The groups are {shown}')
+    known = check_groups("compare_before_after", names, funnel)
     if not names or len(names) == len(known):
         raise RuleError(
-            f"compare_before_after: untouched must name some of the groups, not {'all' if names else 'none'}: {shown}"
+            f"compare_before_after: untouched must name some of the groups, not {'all' if names else 'none'}: "
+            f"{list_some(known)}"
         )
     return names
 

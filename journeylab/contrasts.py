@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from journeylab.shares import adjust_holm
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -91,8 +93,6 @@ def judge(moments: pd.DataFrame, min_n: int) -> pd.DataFrame:
         segment, kind, trait, measure, n, n_other, value, value_other, difference, low, high, effect, p, p_adjusted,
         is_small; see `compare_segments`.
     """
-    from statsmodels.stats.multitest import multipletests
-
     sums = moments.groupby(["kind", "trait"], sort=False)[list(SUMS)].transform("sum")
     every = {name: sums[name].to_numpy(dtype=float) for name in SUMS}
     own = {name: moments[name].to_numpy(dtype=float) for name in SUMS}
@@ -117,10 +117,7 @@ def judge(moments: pd.DataFrame, min_n: int) -> pd.DataFrame:
         table["is_small"] = np.minimum(own["n"], other["n"]) < max(min_n, 2)
         p = np.maximum(_test_dealt(own, every), _test_welch(own, other))
     table["p"] = np.where(table["is_small"] | is_same, np.nan, p)
-    table["p_adjusted"] = table["p"]
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    table["p_adjusted"] = adjust_holm(table["p"])
     return table
 
 

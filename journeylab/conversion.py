@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import ibis
 
-from journeylab.errors import RuleError
+from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_duration, format_interval, format_name, format_share
-from journeylab.funnel import Funnel, count_spells, list_group_keys
-from journeylab.retention import FREQUENCIES
+from journeylab.funnel import Funnel, count_spells, join_groups, list_group_keys
+from journeylab.retention import FREQUENCIES, check_frequency
 from journeylab.rules import parse_duration
-from journeylab.shares import bound_shares
+from journeylab.shares import adjust_holm, bound_shares
 from journeylab.survival import compare_survival, estimate_curve, estimate_incidence, estimate_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_NAMES = 20  # that an error lists
 _ESTIMATE_COLUMNS = (
     *("step", "label", "horizon_s", "n_start", "n_converted", "conversion_naive", "naive_low", "naive_high"),
     *("n_mature", "conversion_mature", "mature_low", "mature_high"),
@@ -154,7 +155,6 @@ def compare_times(funnel: Funnel, *, step: int | None = None, min_n: int = 30) -
     Without a window the test compares how fast those convert who are not lost; the share that is lost it leaves out.
     """
     import pandas as pd
-    from statsmodels.stats.multitest import multipletests
 
     step = check_step(funnel, step)
     _check_by(funnel, _TIME_COLUMNS)
@@ -168,11 +168,9 @@ def compare_times(funnel: Funnel, *, step: int | None = None, min_n: int = 30) -
         log_rank = p = float("nan")
         if n >= min_n:
             log_rank, p = compare_survival(spells.assign(group=spells.index.isin(of_group.index)))
-        rows.append(row | {"log_rank": log_rank, "p": p, "p_adjusted": p})
+        rows.append(row | {"log_rank": log_rank, "p": p})
     table = pd.DataFrame(rows, columns=[*funnel.by, *_TIME_COLUMNS])
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    table["p_adjusted"] = adjust_holm(table["p"])
     return table
 
 
@@ -198,8 +196,7 @@ def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W") -> pd.Data
     """
     import pandas as pd
 
-    if freq not in FREQUENCIES:
-        raise RuleError(f'count_cohorts: freq must be "D" (day), "W" (week) or "M" (month); found {freq!r}')
+    check_frequency("count_cohorts", freq)
     _check_by(funnel, _COHORT_COLUMNS)
     counted = _count_cohorts(funnel, freq)
     if counted.empty:
@@ -287,6 +284,20 @@ def check_step(funnel: Funnel, step: int | None) -> int:
     if step is not None and not 2 <= step <= last:
         raise RuleError(f"step must be a number from 2 to {last}, the steps after the start; found {step!r}")
     return step or last
+
+
+def check_groups(where: str, names: Iterable[str], funnel: Funnel) -> list[str]:
+    """Refuse what is no group of the funnel; return all that are."""
+    known = list(dict.fromkeys(join_groups(funnel.table, funnel.by)))
+    for name in names:
+        if name not in known:
+            raise RuleError(f'{where}: no group "{name}".{nearest(name, known)} The groups are {list_some(known)}')
+    return known
+
+
+def list_some(names: Sequence[str]) -> str:
+    """As many names as an error can hold."""
+    return ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
 
 
 def _check_by(funnel: Funnel, columns: Sequence[str]) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from journeylab.errors import ReportError
 from journeylab.runs import read_run
+from journeylab.shares import adjust_holm
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _GROUPED = "cohorts_by_group.csv"
-_CONVERSION = "share_converted_mature"
 # Of a cohort, in the table that drop_off keeps; what stands before is the group.
 _COHORT = "cohort"
 
@@ -68,9 +68,9 @@ class RunDiff:
 
     def save(self, path: str | Path) -> Path:
         """Write the page; whole or not at all."""
-        path = Path(path)
+        path, page = Path(path), self.to_html()
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-            file.write(self.to_html())
+            file.write(page)
         os.replace(file.name, path)
         return path
 
@@ -121,25 +121,22 @@ def diff_runs(before: str | Path, after: str | Path) -> RunDiff:
 def _list_settings(runs: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     """Every fact about the runs that is not the same in both."""
     for name, both in _pair(*(run.get("versions") for run in runs)):
-        yield "", "version", name, *both
-    for report, (one, other) in _pair(*(run["reports"] for run in runs), as_text=False):
+        yield "", "version", name, *map(_write, both)
+    for report, (one, other) in _pair(*(run["reports"] for run in runs)):
         if one is None or other is None:
             yield report, "report", "made", *("–" if each is None else "yes" for each in (one, other))
             continue
         for kind, key in (("parameter", "parameters"), ("data", "data")):
             for name, both in _pair(one.get(key), other.get(key)):
-                yield report, kind, name, *both
+                yield report, kind, name, *map(_write, both)
 
 
-def _pair(
-    one: Mapping[str, Any] | None, other: Mapping[str, Any] | None, *, as_text: bool = True
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The entries that differ, under their names."""
+def _pair(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The entries that differ, under their names; None where there is none."""
     one, other = one or {}, other or {}
     for name in dict.fromkeys([*one, *other]):
         if name not in one or name not in other or one[name] != other[name]:
-            both = one.get(name), other.get(name)
-            yield name, tuple(_write(each) for each in both) if as_text else both  # type: ignore[misc]
+            yield name, (one.get(name), other.get(name))
 
 
 def _write(value: object) -> str:
@@ -151,7 +148,6 @@ def _write(value: object) -> str:
 def _compare_values(reports: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
     from scipy.stats import norm
-    from statsmodels.stats.multitest import multipletests
 
     rows = []
     for report, entry in reports[0].items():
@@ -166,10 +162,7 @@ def _compare_values(reports: list[dict[str, Any]]) -> pd.DataFrame:
             rows.append((report, name, a, b, change, low, high, math.nan if math.isnan(half) else p))
     columns = ["report", "name", "before", "after", "change", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
-    known = table["p"].notna()
-    table["p_adjusted"] = math.nan
-    if known.any():
-        table.loc[known, "p_adjusted"] = multipletests(table.loc[known, "p"], method="holm")[1]
+    table["p_adjusted"] = adjust_holm(table["p"])
     table["is_beyond_noise"] = table["p_adjusted"] < 0.05
     return table.drop(columns="p")
 
@@ -223,7 +216,10 @@ def _split_conversion(tables: list[Path], asked: pd.DataFrame) -> tuple[pd.DataF
         margin = math.nan if len(both) else margins[part]
         rows.append((part, change, change - margin, change + margin))
     rows.append(("all", whole, math.nan, math.nan))
-    note = f"Cohorts that both runs have seen in full: {len(both):,} of {len(then):,}."
+    note = (
+        f"Base: {old['n'].sum():,} and {new['n'].sum():,} mature starts, of the cohorts that the runs have kept. "
+        f"Seen in full by both: {len(both):,} of {len(then):,}."
+    )
     if len(both):
         note += " The runs share customers: mix and rate have no intervals."
     return pd.DataFrame(rows, columns=none.columns), note

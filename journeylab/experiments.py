@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from journeylab.comparison import count_settled
-from journeylab.conversion import check_step
-from journeylab.errors import RuleError, nearest
+from journeylab.conversion import check_groups, check_step
+from journeylab.errors import RuleError
 from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
 from journeylab.funnel import Funnel, join_groups
 from journeylab.shares import compare_shares
@@ -190,11 +190,7 @@ def compare_groups(
 def _check_groups(funnel: Funnel, group: str, control: str) -> None:
     if not funnel.by:
         raise RuleError('compare_groups: build the funnel with by= the column of the groups, such as by="variant"')
-    known = list(dict.fromkeys(join_groups(funnel.table, funnel.by)))
-    for name in (group, control):
-        if name not in known:
-            shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
-            raise RuleError(f'compare_groups: no group "{name}".{nearest(name, known)} The groups are {shown}')
+    check_groups("compare_groups", (group, control), funnel)
     if group == control:
         raise RuleError(
             f'compare_groups: "{group}" is given twice; name the group with the change, then the one without'

@@ -423,11 +423,11 @@ def count_spells(
     parts = []
     for step in steps:
         time = units[f"time_{step}"]
-        wait_us = ibis.coalesce(time.delta(units.time_1, unit="microsecond"), until_us)
-        ended = ibis.ifelse(time.notnull(), ibis.literal(1, "int8"), other)
-        if step == 1:
-            # Who started has come to the start.
-            wait_us, ended = ibis.literal(0, "int64"), ibis.literal(1, "int8")
+        # Who started has come to the start.
+        wait_us, ended = ibis.literal(0, "int64"), ibis.literal(1, "int8")
+        if step > 1:
+            wait_us = ibis.coalesce(time.delta(units.time_1, unit="microsecond"), until_us)
+            ended = ibis.ifelse(time.notnull(), ended, other)
         parts.append(units.select(*keys, step=ibis.literal(step, "int8"), wait_us=wait_us, ended=ended))
     waits = ibis.union(*parts) if len(parts) > 1 else parts[0]
     spells = waits.select("step", *keys, "ended", duration_s=round_wait(waits.wait_us, rules.horizon_s))

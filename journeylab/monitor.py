@@ -12,8 +12,8 @@ import ibis
 from journeylab.errors import RuleError
 from journeylab.formats import format_name, format_share
 from journeylab.funnel import Funnel
-from journeylab.retention import FREQUENCIES
-from journeylab.shares import bound_shares
+from journeylab.retention import FREQUENCIES, check_frequency
+from journeylab.shares import adjust_holm, bound_shares
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +79,7 @@ def count_figures(funnel: Funnel, *, freq: Freq = "W") -> pd.DataFrame:
     """
     import pandas as pd
 
-    if freq not in FREQUENCIES:
-        raise RuleError(f'count_figures: freq must be "D" (day), "W" (week) or "M" (month); found {freq!r}')
+    check_frequency("count_figures", freq)
     if funnel.by:
         raise RuleError(f"count_figures: this funnel is split by {', '.join(funnel.by)}; build it without by=")
     if funnel.rules.horizon_s is None:
@@ -118,8 +117,7 @@ def count_members(members: pd.DataFrame, journeys: ibis.Table, *, freq: Freq = "
     """
     import pandas as pd
 
-    if freq not in FREQUENCIES:
-        raise RuleError(f'count_members: freq must be "D" (day), "W" (week) or "M" (month); found {freq!r}')
+    check_frequency("count_members", freq)
     first = journeys.group_by("customer_id").agg(start=journeys.start_time.min()).execute()
     last = pd.Timestamp(journeys.end_time.max().execute())
     new = members[["customer_id", "persona"]].merge(first, on="customer_id")
@@ -168,7 +166,6 @@ def find_changes(counts: pd.DataFrame, *, level: float = 0.05, seed: int = 0) ->
     from a change. At least six periods are needed; single odd periods are not looked for.
     """
     import pandas as pd
-    from statsmodels.stats.multitest import multipletests
 
     missing = [name for name in _COUNT_COLUMNS if name not in counts.columns]
     if missing:
@@ -188,10 +185,7 @@ def find_changes(counts: pd.DataFrame, *, level: float = 0.05, seed: int = 0) ->
         series.append(part)
     names = ["figure", "n_periods", "changed_at", "n_before", "n_after", "share_before", "share_after"]
     figures = pd.DataFrame(rows, columns=[*names, "difference", "low", "high", "p"])
-    figures["p_adjusted"] = float("nan")
-    known = figures["p"].notna()
-    if known.any():
-        figures.loc[known, "p_adjusted"] = multipletests(figures.loc[known, "p"], method="holm")[1]
+    figures["p_adjusted"] = adjust_holm(figures["p"])
     figures["is_change"] = figures["p_adjusted"] < level
     figures = figures.sort_values(["p", "figure"], kind="stable", ignore_index=True)
     drawn = pd.concat(series, ignore_index=True) if series else counts[list(_COUNT_COLUMNS)].head(0)

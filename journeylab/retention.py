@@ -269,6 +269,12 @@ def check_choice(name: str, value: object, kind: object) -> None:
         raise RuleError(f"{name} must be one of {', '.join(options)}; found {value!r}.{nearest(str(value), options)}")
 
 
+def check_frequency(where: str, freq: object) -> None:
+    """Refuse what is no length of a period."""
+    if freq not in FREQUENCIES:
+        raise RuleError(f'{where}: freq must be "D" (day), "W" (week) or "M" (month); found {freq!r}')
+
+
 def _check_groups(steps: ibis.Table, by: str | Sequence[str] | None) -> tuple[str, ...]:
     groups = tuple(dict.fromkeys((by,) if isinstance(by, str) else by or ()))
     for name in groups:

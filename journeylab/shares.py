@@ -25,7 +25,6 @@ def compare_shares(table: pd.DataFrame, min_n: int) -> pd.DataFrame:
     Null where a side has nobody.
     """
     import numpy as np
-    from statsmodels.stats.multitest import multipletests
     from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
     n, n_other = (table[name].astype(float).where(table[name] > 0) for name in ("n", "n_other"))
@@ -38,8 +37,17 @@ def compare_shares(table: pd.DataFrame, min_n: int) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         p = test_proportions_2indep(*both, method="agresti-caffo").pvalue
     table["p"] = np.where(table["is_small"], np.nan, p)
-    table["p_adjusted"] = table["p"]
-    tested = table["p"].notna().to_numpy()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table["p"].to_numpy()[tested], method="holm")[1]
+    table["p_adjusted"] = adjust_holm(table["p"])
     return table
+
+
+def adjust_holm(p: pd.Series) -> pd.Series:
+    """What is each p worth when all of them are looked at? Holm (1979); null where nothing was tested."""
+    import pandas as pd
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = p.to_numpy(dtype=float, copy=True)
+    tested = p.notna().to_numpy()
+    if tested.any():
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
+    return pd.Series(adjusted, index=p.index)

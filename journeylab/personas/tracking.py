@@ -18,7 +18,7 @@ from journeylab.personas.drawing import draw_customers
 from journeylab.personas.drift import measure_drift, recall_mixture, recall_transitions, weigh_anew
 from journeylab.personas.fit import Personas
 from journeylab.personas.matching import find_new
-from journeylab.shares import bound_shares, compare_shares
+from journeylab.shares import adjust_holm, bound_shares, compare_shares
 
 Tables = tuple[ibis.Table, ibis.Table | None]
 
@@ -275,11 +275,7 @@ def _test_drift(
 
 
 def _flag_drift(drift: pd.DataFrame) -> pd.DataFrame:
-    from statsmodels.stats.multitest import multipletests
-
-    tested = drift["p"].notna()
-    if tested.any():
-        drift.loc[tested, "p_adjusted"] = multipletests(drift.loc[tested, "p"], method="holm")[1]
+    drift["p_adjusted"] = adjust_holm(drift["p"])
     return drift.assign(has_drifted=(drift["p_adjusted"] < _LEVEL) & (drift["effect"] >= _LEAST_EFFECT))
 
 
