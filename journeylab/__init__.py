@@ -18,6 +18,8 @@ _HOME = {
     "ReportError": "errors",
     "RuleError": "errors",
     "SchemaError": "errors",
+    "say": "language",
+    "set_language": "language",
     "connect": "engine",
     "JourneyRules": "rules",
     "read_events": "sources.generic",

@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from journeylab.language import gettext as _
+from journeylab.language import localise
+from journeylab.language import mark as N_
+
 # From a cell's value, which can be anything, to the text that it shows.
 Format = Callable[[Any], str]
 
@@ -18,6 +22,12 @@ _BREAK = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]\s*")
 # A tooltip holds the full name, unless a name is a whole document; a sentence wants to be read to its end.
 _LONGEST_NAME, _LONGEST_IN_SENTENCE = 300, 60
 
+_UNITS = (
+    (N_("d"), 86_400, N_("h"), 3_600),
+    (N_("h"), 3_600, N_("min"), 60),
+    (N_("min"), 60, N_("s"), 1),
+)
+
 
 def clean(text: object) -> str:
     r"""Make one drawable line of any text from data; an empty one becomes "(empty)".
@@ -28,7 +38,7 @@ def clean(text: object) -> str:
     'two lines'
     """
     line = _BREAK.sub(" ", _DIRECTION.sub("", _UNDRAWABLE.sub("\ufffd", str(text)))).strip()
-    return line or "(empty)"
+    return line or _("(empty)")
 
 
 def shorten(text: object, longest: int = _LONGEST_NAME) -> str:
@@ -59,7 +69,19 @@ def format_count(value: float) -> str:
     >>> format_count(12408)
     '12,408'
     """
-    return f"{value:,.0f}"
+    return localise(f"{value:,.0f}")
+
+
+def format_number(value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """Write a number with this many decimals and a true minus.
+
+    Examples
+    --------
+    >>> format_number(-1234.5), format_number(3, 1, signed=True)
+    ('−1,234.50', '+3.0')
+    """
+    written = f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
+    return localise(written).replace("-", "−")
 
 
 def format_share(value: float) -> str:
@@ -70,7 +92,7 @@ def format_share(value: float) -> str:
     >>> format_share(0.5328)
     '53.3 %'
     """
-    return f"{100 * value:.1f} %"
+    return localise(f"{100 * value:.1f} %")
 
 
 def format_points(value: float) -> str:
@@ -81,7 +103,7 @@ def format_points(value: float) -> str:
     >>> format_points(-0.031)
     '−3.1 pp'
     """
-    return f"{100 * value:+.1f} pp".replace("-", "−")
+    return f"{format_number(100 * value, 1, signed=True)} {_('pp')}"
 
 
 def format_duration(seconds: float) -> str:
@@ -95,14 +117,15 @@ def format_duration(seconds: float) -> str:
     if seconds < 0:
         return f"−{format_duration(-seconds)}"
     if seconds < 10:
-        return f"{seconds:.1f} s".replace(".0 s", " s")
-    for name, length, part, part_length in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        return f"{localise(f'{seconds:.1f}'.removesuffix('.0'))} {_('s')}"
+    for name, length, part, part_length in _UNITS:
         # Rounded to the smaller unit first: 59 min 59.8 s is one hour, not "59 min 60 s".
         parts = round(seconds / part_length)
         if parts * part_length >= length:
             whole, rest = divmod(parts, length // part_length)
-            return f"{format_count(whole)} {name} {rest} {part}" if rest else f"{format_count(whole)} {name}"
-    return f"{seconds:.0f} s"
+            head = f"{format_count(whole)} {_(name)}"
+            return f"{head} {rest} {_(part)}" if rest else head
+    return f"{seconds:.0f} {_('s')}"
 
 
 def format_interval(low: float, high: float, write: Format) -> str:
@@ -114,7 +137,7 @@ def format_interval(low: float, high: float, write: Format) -> str:
     ('51.6–54.9 %', '−2.0 to +1.0 pp')
     """
     first, last = write(low), write(high)
-    unit = last[last.rfind(" ") :] if " " in last and not last[-1].isdigit() else ""
-    if unit not in {" %", " pp"}:
-        return f"{first} – {last}"
-    return f"{first.removesuffix(unit)}{' to ' if unit == ' pp' else '–'}{last}"
+    points = f" {_('pp')}"
+    if last.endswith(points):
+        return _("{low} to {high}", low=first.removesuffix(points), high=last)
+    return f"{first.removesuffix(' %')}–{last}" if last.endswith(" %") else f"{first} – {last}"

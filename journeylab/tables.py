@@ -17,10 +17,14 @@ from journeylab.formats import (
     format_count,
     format_duration,
     format_interval,
+    format_number,
     format_points,
     format_share,
 )
+from journeylab.language import format_day, format_moment, ngettext
+from journeylab.language import gettext as _
 from journeylab.picture import HEAT_TEXT_TURNS, Picture, as_figure, safe, safe_sentence, scroll, shorten
+from journeylab.words import head_of, word_of
 
 # A longer table is not read but searched, which the CSV beside the report does better.
 _MOST_ROWS = 200
@@ -28,19 +32,6 @@ _LONGEST_SENTENCE = 3_000
 _LONGEST_CELL = 120
 _MOST_ROOM = 28
 _UNIT = re.compile("_(median|mean)$")
-_HEADS = {
-    "n_lost": "stopped here",
-    "n_open": "still on the way",
-    "n_mature": "mature starts",
-    "conversion_naive": "naive",
-    "conversion_mature": "mature",
-    "conversion_censored": "censored",
-    "n_start": "started",
-    "n_next_later": "next step later",
-    "is_immature": "not over yet",
-    "p_adjusted": "p, adjusted",
-    "is_small": "small group",
-}
 # Which figure do `low` and `high` belong to, in a table that has several? The first of these that it has, or else the
 # one before them.
 _BOUNDED = ("difference", "share_of_start", "share", "conversion", "share_lost")
@@ -95,11 +86,11 @@ def show_table(
     shown = frame.head(_MOST_ROWS)
     notes = [note] if note else []
     if len(frame) > len(shown):
-        notes.append(f"The first {len(shown)} of {format_count(len(frame))} rows.")
-    cells = [[(right, text) for text in write(shown)] for _, right, write in columns]
+        notes.append(_("The first {shown} of {n} rows.", shown=len(shown), n=len(frame)))
+    cells = [[(right, text) for text in write(shown)] for _label, right, write in columns]
     head = "".join(
         f'<th scope="col"{_RIGHT if right else _room(label, texts)}>{safe(label)}</th>'
-        for (label, right, _), texts in zip(columns, cells, strict=True)
+        for (label, right, _write), texts in zip(columns, cells, strict=True)
     )
     rows = "".join(
         "<tr>" + "".join(f"<td{_RIGHT if right else ''}>{text}</td>" for right, text in row) + "</tr>"
@@ -107,7 +98,8 @@ def show_table(
     )
     title = f"<caption>{safe_sentence(caption)}</caption>" if caption else ""
     body = f'<table class="jl-t">{title}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    alt = f"{shorten(caption) if caption else 'Table'}, {format_count(len(frame))} rows"
+    name = shorten(caption) if caption else _("Table")
+    alt = ngettext("{name}, {n} row", "{name}, {n} rows", len(frame), name=name)
     return as_figure(scroll(body, alt) + _notes(notes), style=_TABLE, alt=alt)
 
 
@@ -141,7 +133,7 @@ def draw_heat_table(grid: pd.DataFrame, *, title: str, corner: str, alt: str, no
         f'<table class="jl-h"><caption>{safe_sentence(title)}</caption><thead><tr><th scope="col">{escape(corner)}</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
-    notes = ["In percent, rounded; an empty cell is less than 0.5 %.", *([note] if note else [])]
+    notes = [_("In percent, rounded; an empty cell is less than 0.5 %."), *([note] if note else [])]
     return as_figure(scroll(body, title) + _notes(notes), style=_HEAT, alt=alt)
 
 
@@ -165,7 +157,7 @@ def _heat_cell(share: float, top: float) -> str:
 
 def _room(label: str, texts: list[tuple[bool, str]]) -> str:
     """Give a column of text the width of its texts, up to a point; its words may break, and would in every table."""
-    longest = max((len(unescape(text)) for _, text in texts), default=0)
+    longest = max((len(unescape(text)) for _right, text in texts), default=0)
     # One more for the cells, whose letters are larger, and for a bold head, whose letters are wider.
     return f' style="min-width:{min(max(longest, len(label)) + 1, _MOST_ROOM)}ch"'
 
@@ -197,7 +189,7 @@ def _columns(frame: pd.DataFrame, formats: Mapping[str, Format]) -> list[_Column
             columns.append((_head(name), right, _writer(place, write)))
         if name in bounds:
             places = tuple(names.index(bounds[name] + end) for end in ("low", "high"))
-            columns.append(("95 % interval", True, _interval_writer(places[0], places[1], write)))
+            columns.append((_("95 % interval"), True, _interval_writer(places[0], places[1], write)))
     return columns
 
 
@@ -215,7 +207,7 @@ def _bounded(prefix: str, names: list[str]) -> str:
 
 
 def _head(name: str) -> str:
-    return _HEADS.get(name) or (
+    return head_of(name) or (
         _UNIT.sub(lambda found: f", {found[1]}", name.removeprefix("n_").removesuffix("_s")).replace("_", " ") or name
     )
 
@@ -223,13 +215,13 @@ def _head(name: str) -> str:
 def _format_for(name: str, series: pd.Series[Any]) -> Format:
     types = pd.api.types
     if types.is_bool_dtype(series):
-        return lambda value: "yes" if value else "no"
+        return lambda value: _("yes") if value else _("no")
     if types.is_datetime64_any_dtype(series):
         days = bool((series.dropna() == series.dropna().dt.normalize()).all())
-        return lambda value: f"{value:%Y-%m-%d}" if days else f"{value:%Y-%m-%d %H:%M}"
+        return format_day if days else format_moment
     if types.is_numeric_dtype(series):
         return _format_number(name, whole=types.is_integer_dtype(series))
-    return _format_text
+    return lambda value: _format_text(name, value)
 
 
 def _format_number(name: str, *, whole: bool) -> Format:
@@ -240,14 +232,15 @@ def _format_number(name: str, *, whole: bool) -> Format:
     if name.startswith(("share", "conversion", "probability")) or name.endswith("_share"):
         return format_share
     if name in ("p", "q") or name.startswith("p_"):
-        return lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return lambda value: f"< {format_number(0.001, 3)}" if value < 0.001 else format_number(value, 3)
     if whole or name == "n" or (name.startswith("n_") and not name.endswith("_mean")):
-        return lambda value: format_count(value) if float(value).is_integer() else f"{value:.1f}"
-    return lambda value: f"{value:,.2f}".replace("-", "−")
+        return lambda value: format_count(value) if float(value).is_integer() else format_number(value, 1)
+    return format_number
 
 
-def _format_text(value: object) -> str:
-    return shorten(" → ".join(map(str, value)) if isinstance(value, tuple | list) else value, _LONGEST_CELL)
+def _format_text(column: str, value: object) -> str:
+    text = " → ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return shorten(word_of(text, column), _LONGEST_CELL)
 
 
 def _missing(value: Any) -> bool:

@@ -16,7 +16,7 @@ PACKAGE = Path(journeylab.__file__).parent
 
 # A module imports only from those before it. A new one must be given its place here.
 ORDER = (
-    *("errors", "formats", "shares", "resources", "engine", "schema", "rules", "sources"),
+    *("errors", "language", "words", "formats", "shares", "resources", "engine", "schema", "rules", "sources"),
     *(
         "journeys",
         "survival",

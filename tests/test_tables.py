@@ -50,7 +50,7 @@ class TestShowTable:
                 "mature starts",
                 "mature",
                 "95 % interval",
-                "median time",
+                "time, median",
             ],
         ]
         assert rows[0][:7] == ["web", "1", "catalog", "12,408", "100.0 %", "99.9–100.0 %", "–"]
@@ -128,7 +128,7 @@ class TestShowTable:
         assert (region.get("role"), region.get("tabindex"), region.get("aria-label")) == (
             "region",
             "0",
-            "Table, 1 rows",
+            "Table, 1 row",
         )
 
     def test_numbers_are_right_aligned(self):
