@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from journeylab.language import gettext as _
 from journeylab.language import mark as N_
+from journeylab.language import ngettext
 
 _HEADS = {
     "active_s": N_("active"),
@@ -143,6 +144,20 @@ _WORDS = (
 )
 # What a group without a name of its own is called, in any column.
 _GROUPS = (N_("(other)"), N_("(none)"), N_("(not reached)"))
+
+
+_UNITS = {
+    "customer": lambda n: ngettext("customer", "customers", n),
+    "journey": lambda n: ngettext("journey", "journeys", n),
+    "session": lambda n: ngettext("session", "sessions", n),
+    "account": lambda n: ngettext("account", "accounts", n),
+    "attempt": lambda n: ngettext("attempt", "attempts", n),
+}
+
+
+def unit_of(unit: str, n: float) -> str:
+    """What is this unit of a funnel called behind the number `n`?"""
+    return _UNITS[unit](n)
 
 
 def head_of(column: str) -> str | None:
