@@ -11,9 +11,11 @@ import ibis
 
 from journeylab.conversion import check_groups, check_step, list_some
 from journeylab.errors import RuleError
-from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel
+from journeylab.formats import format_interval, format_name, format_points, format_share
+from journeylab.funnel import Funnel, name_group
 from journeylab.journeys import read_instant
+from journeylab.language import format_day, format_moment, ngettext, use_language
+from journeylab.language import gettext as _
 from journeylab.retention import check_choice
 from journeylab.shares import bound_shares
 from journeylab.time_series import Change, estimate_changes
@@ -285,12 +287,13 @@ def _refuse_short(points: pd.DataFrame, side: str, span: _Span, funnel: Funnel) 
     n_before = len(points) - n_after
     if n_before >= 2 * least and n_after >= least:
         return
+    with use_language("en"):
+        changed, end = _write_date(span.changed), _write_date(funnel.as_of)
     raise RuleError(
-        f"compare_before_after: {n_before} whole {name} with starts before {_write_date(span.changed)} and {n_after} "
+        f"compare_before_after: {n_before} whole {name} with starts before {changed} and {n_after} "
         f"after it{f' ({side})' if side else ''}; needs {2 * least} and {least}. Starts less than {span.gap.days} days "
         f"before the change do not count, for their time crosses it, nor do those whose time is not over by "
-        f"{_write_date(funnel.as_of)}. Take a longer log or a shorter `within`"
-        + (', or period="D"' if span.period == "W" else "")
+        f"{end}. Take a longer log or a shorter `within`" + (', or period="D"' if span.period == "W" else "")
     )
 
 
@@ -339,36 +342,91 @@ def _describe(
     table: pd.DataFrame, funnel: Funnel, step: int, span: _Span, untouched: tuple[str, ...], n_crossing: int
 ) -> str:
     rows: dict[str, Any] = {row["estimate"]: row for row in table.to_dict("records")}
-    level, slope, unit, when = rows["level"], rows["slope"], _NAME[span.period], _write_date(span.changed)
-    start, goal = map(format_name, (funnel.labels[0], funnel.labels[step - 1]))
-    what = f"onversion from {start} to {goal} within {funnel.rules.within}"
-    before, after = format_share(level["before"]), format_share(level["after"])
-    led = f"the {span.n_before} {unit}s before led to expect"
-    if level["p"] < _SURE:
-        rose = "rose" if level["effect"] > 0 else "fell"
-        text = f"C{what} {rose} on {when} from {before}, which {led}, to {after}: {_write(level)}"
-    else:
-        text = f"No jump beyond chance: on {when} c{what} was {after}, where {led} {before}: {_write(level)}"
-    if slope["p"] < _SURE:
-        text += f"; the trend changed by {_write(slope)} per {unit}"
-    lead = level
-    others = " and ".join(untouched)
+    lead, sentences = rows["level"], [_describe_level(rows, funnel, step, span)]
+    others = _(" and ").join(map(name_group, untouched))
     if untouched:
         lead = rows["difference"]
-        sure = "" if lead["p"] < _SURE else ", no more than chance may bring"
-        text += f"; compared with {others}, which was not touched, it moved by {_write(lead)}{sure}"
-    n_as_clear, n_placebo = format_count(lead["n_placebo_as_clear"]), format_count(lead["n_placebo"])
-    text += f". At {n_as_clear} of {n_placebo} earlier dates, when nothing was changed, the same sum is as clear"
-    if n_crossing:
-        text += f"; {format_count(n_crossing)} starts whose time crosses the change are left out"
-    text += ". This says when, not why: whatever else changed then is part of it"
-    return f"{text}, unless it moved {others} alike." if untouched else f"{text}."
+        moved = {"others": others, "effect": _write(lead)}
+        sentences[0] += "; " + (
+            _("compared with {others}, which was not touched, it moved by {effect}", **moved)
+            if lead["p"] < _SURE
+            else _(
+                "compared with {others}, which was not touched, it moved by {effect}, no more than chance may bring",
+                **moved,
+            )
+        )
+    dates = {"n": lead["n_placebo_as_clear"], "tried": lead["n_placebo"]}
+    sentences.append(
+        _(
+            "At {n} of {tried} earlier dates, when nothing was changed, the same sum is as clear; {crossing} starts "
+            "whose time crosses the change are left out",
+            crossing=n_crossing,
+            **dates,
+        )
+        if n_crossing
+        else _("At {n} of {tried} earlier dates, when nothing was changed, the same sum is as clear", **dates)
+    )
+    sentences.append(
+        _(
+            "This says when, not why: whatever else changed then is part of it, unless it moved {others} alike.",
+            others=others,
+        )
+        if untouched
+        else _("This says when, not why: whatever else changed then is part of it.")
+    )
+    return ". ".join(sentences)
+
+
+def _describe_level(rows: dict[str, Any], funnel: Funnel, step: int, span: _Span) -> str:
+    level, slope = rows["level"], rows["slope"]
+    found = {
+        "start": format_name(funnel.labels[0]),
+        "goal": format_name(funnel.labels[step - 1]),
+        "within": funnel.rules.within,
+        "when": _write_date(span.changed),
+        "before": format_share(level["before"]),
+        "after": format_share(level["after"]),
+        "n": span.n_before,
+        "periods": _count_periods(span.period, span.n_before),
+        "effect": _write(level),
+    }
+    if level["p"] >= _SURE:
+        text = _(
+            "No jump beyond chance: on {when} conversion from {start} to {goal} within {within} was {after}, where the "
+            "{n} {periods} before led to expect {before}: {effect}",
+            **found,
+        )
+    elif level["effect"] > 0:
+        text = _(
+            "Conversion from {start} to {goal} within {within} rose on {when} from {before}, which the {n} {periods} "
+            "before led to expect, to {after}: {effect}",
+            **found,
+        )
+    else:
+        text = _(
+            "Conversion from {start} to {goal} within {within} fell on {when} from {before}, which the {n} {periods} "
+            "before led to expect, to {after}: {effect}",
+            **found,
+        )
+    if slope["p"] >= _SURE:
+        return text
+    effect = _write(slope)
+    if span.period == "D":
+        return text + "; " + _("the trend changed by {effect} per day", effect=effect)
+    return text + "; " + _("the trend changed by {effect} per week", effect=effect)
+
+
+def _count_periods(period: Period, n: int) -> str:
+    return ngettext("day", "days", n) if period == "D" else ngettext("week", "weeks", n)
 
 
 def _write(row: dict[str, Any]) -> str:
-    interval = format_interval(row["low"], row["high"], format_points)
-    return f"{format_points(row['effect'])} (95 % interval {interval})"
+    return _(
+        "{value} (95 % interval {interval})",
+        value=format_points(row["effect"]),
+        interval=format_interval(row["low"], row["high"], format_points),
+    )
 
 
 def _write_date(time: datetime) -> str:
-    return f"{time:%Y-%m-%d}" if time == datetime(time.year, time.month, time.day) else f"{time:%Y-%m-%d %H:%M}"
+    return format_day(time) if time == datetime(time.year, time.month, time.day) else format_moment(time)

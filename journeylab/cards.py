@@ -12,13 +12,18 @@ from journeylab.formats import (
     format_count,
     format_duration,
     format_interval,
+    format_number,
     format_points,
     format_share,
 )
+from journeylab.language import gettext as _
+from journeylab.language import localise, ngettext
+from journeylab.language import mark as N_
 from journeylab.picture import Picture, as_figure, colour_of, safe, shorten
+from journeylab.words import unit_of, word_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     import pandas as pd
 
@@ -33,17 +38,22 @@ _LEAST_EFFECT, _P = 0.2, 0.05
 _MIN_GROUP, _MIN_SAMPLE = 10, 30
 
 # Kinds of traits by the part of the card that they stand in, and how one is called.
-_TRAVEL = {"time_to_goal": "Time to goal", "tempo": "Time between events", "journeys": "Journeys", "channel": ""}
-_VERDICTS = {"clear": "Clearly there.", "weak": "Weakly there.", "none": "Not there."}
-_SAID = {
-    "goal": "Goals",
-    "motive": "Motives",
-    "need": "Needs",
-    "pain": "Pains",
-    "context": "Context",
-    "quote": "In their words",
+_TRAVEL = {
+    "time_to_goal": N_("Time to goal"),
+    "tempo": N_("Time between events"),
+    "journeys": N_("Journeys"),
+    "channel": "",
 }
-_NOTE = (
+_VERDICTS = {"clear": N_("Clearly there."), "weak": N_("Weakly there."), "none": N_("Not there.")}
+_SAID = {
+    "goal": N_("Goals"),
+    "motive": N_("Motives"),
+    "need": N_("Needs"),
+    "pain": N_("Pains"),
+    "context": N_("Context"),
+    "quote": N_("In their words"),
+}
+_NOTE = N_(
     "Intervals: 95 %. Bars show the effect d against all other customers, filled for more and hollow for less: the "
     "difference in standard deviations over all customers (for shares of customers Cohen's h); 0.2 is small, 0.8 "
     "large. Events, channels and moves: mean share of what a customer does. Goal: so far, for open journeys may still "
@@ -93,38 +103,67 @@ _CARDS = (
 )
 
 
-def _amount(value: float) -> str:
-    return f"{value:,.2f}".replace("-", "−")
-
-
 def _plain(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    return localise(f"{value:.1f}".removesuffix(".0"))
 
 
 def _word(text: str) -> str:
     return shorten(text, 120)
 
 
+def _goal_base(row: Record) -> str:
+    n, interval = int(row["n"]), _interval(row, "conversion", format_share)
+    if not interval:
+        return ngettext("of {n} customer", "of {n} customers", n)
+    return ngettext("({interval}) of {n} customer", "({interval}) of {n} customers", n, interval=interval)
+
+
+def _value_base(row: Record) -> str:
+    n, interval = int(row["n"]), _interval(row, "value", format_number)
+    if not interval:
+        return ngettext("mean of {n} customer", "mean of {n} customers", n)
+    return ngettext("({interval}) mean of {n} customer", "({interval}) mean of {n} customers", n, interval=interval)
+
+
+def _time_base(row: Record) -> str:
+    n = int(row["n_goal_journeys"])
+    return ngettext("median of {n} journey", "median of {n} journeys", n)
+
+
+def _drop_off_base(row: Record) -> str:
+    return ngettext(
+        "{share} of {n} journey that ended short of the goal",
+        "{share} of {n} journeys that ended short of the goal",
+        int(row["n_dropped"]),
+        share=format_share(row["drop_off_share"]),
+    )
+
+
+def _next_step_base(row: Record) -> str:
+    return ngettext(
+        "{share} of {n} open journey, if it goes on",
+        "{share} of {n} open journeys, if they go on",
+        int(row["n_open"]),
+        share=format_share(row["next_step_share"]),
+    )
+
+
 # Term, column of the summary, how it is written, and its base; a figure that the log cannot tell is left out.
-_FACTS: tuple[tuple[str, str, Format, str], ...] = (
-    ("Goal reached", "conversion", format_share, "{interval}of {n} customers"),
-    ("Value", "value_mean", _amount, "{interval}mean of {n} customers"),
-    ("Time to goal", "time_to_goal_median_s", format_duration, "median of {n_goal_journeys} journeys"),
-    ("Stops after", "drop_off", _word, "{drop_off_share} of {n_dropped} journeys that ended short of the goal"),
-    ("Next step", "next_step", _word, "{next_step_share} of {n_open} open journeys, if they go on"),
-    ("Channels", "channels", _word, ""),
+_Facts = tuple[tuple[str, str, Format, "Callable[[Record], str]"], ...]
+_FACTS: _Facts = (
+    (N_("Goal reached"), "conversion", format_share, _goal_base),
+    (N_("Value"), "value_mean", format_number, _value_base),
+    (N_("Time to goal"), "time_to_goal_median_s", format_duration, _time_base),
+    (N_("Stops after"), "drop_off", _word, _drop_off_base),
+    (N_("Next step"), "next_step", _word, _next_step_base),
+    (N_("Channels"), "channels", _word, lambda row: ""),
 )
-_MORE_FACTS: tuple[tuple[str, str, Format, str], ...] = (
-    ("Most frequent", "top_events", _word, ""),
-    ("Events", "n_events_median", _plain, "median per customer"),
-    ("Journeys", "n_journeys_mean", _plain, "mean per customer"),
-    ("Between events", "gap_median_s", format_duration, "median"),
+_MORE_FACTS: _Facts = (
+    (N_("Most frequent"), "top_events", _word, lambda row: ""),
+    (N_("Events"), "n_events_median", _plain, lambda row: _("median per customer")),
+    (N_("Journeys"), "n_journeys_mean", _plain, lambda row: _("mean per customer")),
+    (N_("Between events"), "gap_median_s", format_duration, lambda row: _("median")),
 )
-_BOUNDS = {"conversion": "conversion", "value_mean": "value"}
-_BASES: dict[str, Format] = {
-    **dict.fromkeys(("n", "n_goal_journeys", "n_dropped", "n_open"), format_count),
-    **dict.fromkeys(("drop_off_share", "next_step_share"), format_share),
-}
 
 
 def draw_personas(personas: Personas, *, only: int | None = None) -> Picture:
@@ -150,14 +189,33 @@ def draw_personas(personas: Personas, *, only: int | None = None) -> Picture:
         known = ", ".join(map(str, summary["persona"]))
         raise RuleError(f"draw_personas: only must be the number of a persona, one of {known}; found {only!r}")
     cards = "".join(_card(row, personas, profile, traits, widest) for row in records)
-    n = f"{len(summary)} persona{'s' if len(summary) != 1 else ''} of {format_count(summary['n'].sum())} customers"
-    title = n if only is None else f"Persona {only}, one of {n}"
+    title = _title(len(summary), int(summary["n"].sum()), only)
     body = (
         f'<div class="mathjax_ignore tex2jax_ignore"><p class="jl-title">{title}</p>{_verdict(personas)}'
-        f'<div class="jl-cards">{cards}</div></div><p class="jl-note">{_NOTE}</p>'
+        f'<div class="jl-cards">{cards}</div></div><p class="jl-note">{_(_NOTE)}</p>'
     )
     sizes = "; ".join(f"{_name(row, 60)}, {format_share(row['share'])}" for row in records)
     return as_figure(body, style=_CARDS, alt=f"{title}: {sizes}.")
+
+
+def _title(n: int, n_customers: int, only: int | None) -> str:
+    units = unit_of("customer", n_customers)
+    if only is None:
+        return ngettext(
+            "{n} persona of {n_customers} {units}",
+            "{n} personas of {n_customers} {units}",
+            n,
+            n_customers=n_customers,
+            units=units,
+        )
+    return ngettext(
+        "Persona {only}, one of {n} persona of {n_customers} {units}",
+        "Persona {only}, one of {n} personas of {n_customers} {units}",
+        n,
+        only=only,
+        n_customers=n_customers,
+        units=units,
+    )
 
 
 def _keep_clear(traits: pd.DataFrame) -> pd.DataFrame:
@@ -171,7 +229,7 @@ def _keep_clear(traits: pd.DataFrame) -> pd.DataFrame:
 def _verdict(personas: Personas) -> str:
     if personas.verdict is None:
         return ""
-    word = _VERDICTS.get(personas.verdict, personas.verdict)
+    word = _(_VERDICTS[personas.verdict]) if personas.verdict in _VERDICTS else personas.verdict
     return f'<p class="jl-verdict"><b>{safe(word)}</b> {safe(personas.reason, 600)}</p>'
 
 
@@ -186,13 +244,13 @@ def _card(row: Record, personas: Personas, profile: pd.DataFrame, traits: pd.Dat
     found = next(iter(_take(personas.stability, number)), None)
     parts = [
         _facts(row, _FACTS),
-        _bars("What sets them apart", [_share_bar(event["event"], event, widest) for event in events[:_MOST_EVENTS]]),
-        _bars("How they travel", [_trait_bar(trait, widest) for trait in travel[:_MOST_TRAITS]]),
-        _bars("Who they are", [_trait_bar(trait, widest) for trait in people[:_MOST_TRAITS]]),
+        _bars(_("What sets them apart"), [_event_bar(event, widest) for event in events[:_MOST_EVENTS]]),
+        _bars(_("How they travel"), [_trait_bar(trait, widest) for trait in travel[:_MOST_TRAITS]]),
+        _bars(_("Who they are"), [_trait_bar(trait, widest) for trait in people[:_MOST_TRAITS]]),
         *(_path(medoid, row["n"]) for medoid in _take(personas.medoids, number)),
         _said(_take(stated, number)),
-        _fold("Moves that set them apart", _bars("", [_share_bar(move["trait"], move, widest) for move in moves])),
-        _fold("More figures", _facts(row, _MORE_FACTS)),
+        _fold(_("Moves that set them apart"), _bars("", [_share_bar(move["trait"], move, widest) for move in moves])),
+        _fold(_("More figures"), _facts(row, _MORE_FACTS)),
         _sureness(row, found),
     ]
     shaky = "" if found is None or found["is_stable"] else " shaky"
@@ -207,28 +265,26 @@ def _take(frame: pd.DataFrame | None, number: int, column: str = "persona") -> l
 
 
 def _name(row: Record, longest: int) -> str:
-    return f"Persona {row['persona']}, {shorten(row['name'], longest)}"
+    return _("Persona {number}, {name}", number=row["persona"], name=shorten(row["name"], longest))
 
 
 def _head(row: Record) -> str:
-    interval = format_interval(row["low"], row["high"], format_share)
+    interval, n = format_interval(row["low"], row["high"], format_share), int(row["n"])
     return (
         f'<p class="h"><span class="k">{row["persona"]}</span>{safe(shorten(row["name"], 80))}</p>'
         f'<p><span class="big">{format_share(row["share"])}</span> '
-        f'<span class="m">({interval}) · {format_count(row["n"])} customers</span></p>'
+        f'<span class="m">({interval}) · {format_count(n)} {unit_of("customer", n)}</span></p>'
         f'<div class="jl-size"><i style="width:{100 * row["share"]:.1f}%"></i></div>'
     )
 
 
-def _facts(row: Record, facts: tuple[tuple[str, str, Format, str], ...]) -> str:
-    bases = {name: write(row[name]) for name, write in _BASES.items() if not _is_missing(row.get(name))}
+def _facts(row: Record, facts: _Facts) -> str:
     lines = []
     for term, column, write, base in facts:
         value = row.get(column)
         if _is_missing(value) or value == "":
             continue
-        words = base.format(interval=_interval(row, column, write), **bases)
-        lines.append(f"<dt>{term}</dt><dd>{safe(write(value))} {_mute(words)}</dd>")
+        lines.append(f"<dt>{_(term)}</dt><dd>{safe(write(value))} {_mute(base(row))}</dd>")
     return f"<dl>{''.join(lines)}</dl>" if lines else ""
 
 
@@ -240,9 +296,9 @@ def _is_missing(value: Any) -> bool:  # Any: a cell of a frame
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _interval(row: Record, column: str, write: Format) -> str:
-    low, high = (row.get(f"{_BOUNDS.get(column)}_{end}", math.nan) for end in ("low", "high"))
-    return "" if math.isnan(low) or math.isnan(high) else f"({format_interval(low, high, write)}) "
+def _interval(row: Record, figure: str, write: Format) -> str:
+    low, high = (row.get(f"{figure}_{end}", math.nan) for end in ("low", "high"))
+    return "" if math.isnan(low) or math.isnan(high) else format_interval(low, high, write)
 
 
 def _bars(title: str, bars: Sequence[str]) -> str:
@@ -254,32 +310,40 @@ def _fold(title: str, inside: str) -> str:
     return f"<details><summary>{title}</summary>{inside}</details>" if inside else ""
 
 
+def _event_bar(row: Record, widest: float) -> str:
+    return _share_bar(word_of(row["event"], "event"), row, widest)
+
+
 def _share_bar(name: str, row: Record, widest: float) -> str:
     """A bar for a share of what customers do; `row` is one of the profile or of the traits."""
     mine, other = (row["share"], row["share_elsewhere"]) if "share" in row else (row["value"], row["value_other"])
-    both = f"{format_share(mine)} against {format_share(other)} of everyone else"
+    both = _("{mine} against {other} of everyone else", mine=format_share(mine), other=format_share(other))
     return _bar(name, format_points(row["difference"]).replace(" ", "\N{NO-BREAK SPACE}"), both, row["effect"], widest)
 
 
 def _trait_bar(row: Record, widest: float) -> str:
     """A bar for any other trait, with both values in words."""
     if row["kind"] == "channel":
-        return _share_bar(f"{row['trait']} (channel)", row, widest)
+        return _share_bar(_("{channel} (channel)", channel=row["trait"]), row, widest)
     write: Format = format_share
     if row["measure"] == "typical":
         write = format_duration
     elif row["measure"] == "mean":
-        write = _amount
-    how = "typically " if row["measure"] == "typical" else ""
+        write = format_number
     mine, other = (write(row[name]).replace(" ", "\N{NO-BREAK SPACE}") for name in ("value", "value_other"))
-    both = f"{how}{mine} against {other}"
-    return _bar(str(_TRAVEL.get(row["kind"], row["trait"])), both, both, row["effect"], widest)
+    if row["measure"] == "typical":
+        both = _("typically {mine} against {other}", mine=mine, other=other)
+    else:
+        both = _("{mine} against {other}", mine=mine, other=other)
+    kind = row["kind"]
+    name = _(_TRAVEL[kind]) if kind in _TRAVEL else str(row["trait"])
+    return _bar(name, both, both, row["effect"], widest)
 
 
 def _bar(name: str, figure: str, both: str, effect: float, widest: float) -> str:
     side = "left" if effect >= 0 else "right"
     less = "" if effect >= 0 else ' class="less"'
-    size = f"d {effect:+.2f}".replace("-", "−")
+    size = f"d {format_number(effect, signed=True)}"
     return (
         f'<span class="t" title="{safe(name)}: {both}">{safe(shorten(name, 60))} {_mute(figure)}</span>'
         f'<span class="d"><i style="{side}:50%;width:{50 * abs(effect) / widest:.1f}%"{less}></i></span>'
@@ -293,50 +357,73 @@ def _path(medoid: Record, n: int) -> str:
     for event, again in groupby(medoid["journey"]):
         times = len(list(again))
         chips.append((f"<li><span>{safe(shorten(event, 40))}{f' ×{times}' if times > 1 else ''}</span></li>", times))
-    left_out = sum(times for _, times in chips[_FIRST_CHIPS:-_LAST_CHIPS])
-    shown = [chip for chip, _ in chips]
+    left_out = sum(times for _chip, times in chips[_FIRST_CHIPS:-_LAST_CHIPS])
+    shown = [chip for chip, _times in chips]
     if len(chips) > _FIRST_CHIPS + _LAST_CHIPS:
-        shown[_FIRST_CHIPS:-_LAST_CHIPS] = [f'<li class="o"><span>{format_count(left_out)} more</span></li>']
-    same = format_count(medoid["n_same"]) if medoid["n_same"] >= _MIN_GROUP else f"fewer than {_MIN_GROUP}"
-    events, customers = format_count(medoid["n_events"]), format_count(n)
-    note = f"{events} events, nearest to all others; {same} of {customers} customers made just this one"
-    return f'<p class="s">A typical journey</p><ol class="jl-path">{"".join(shown)}</ol><p class="m">{note}</p>'
+        more = _("{n} more", n=left_out)
+        shown[_FIRST_CHIPS:-_LAST_CHIPS] = [f'<li class="o"><span>{more}</span></li>']
+    note = _path_note(int(medoid["n_events"]), int(medoid["n_same"]), n)
+    title = _("A typical journey")
+    return f'<p class="s">{title}</p><ol class="jl-path">{"".join(shown)}</ol><p class="m">{note}</p>'
+
+
+def _path_note(n_events: int, n_same: int, n: int) -> str:
+    if n_same < _MIN_GROUP:
+        return _(
+            "{n_events} events, nearest to all others; fewer than {least} of {n} customers made just this one",
+            n_events=n_events,
+            least=_MIN_GROUP,
+            n=n,
+        )
+    return _(
+        "{n_events} events, nearest to all others; {n_same} of {n} customers made just this one",
+        n_events=n_events,
+        n_same=n_same,
+        n=n,
+    )
 
 
 def _said(rows: list[Record]) -> str:
     """What people stated, and how many."""
     if not rows:
         return ""
-    bases = {_base(row["n"]) for row in rows}
-    base = f" in {bases.copy().pop()}" if len(bases) == 1 and bases != {""} else ""
+    bases = {None if math.isnan(row["n"]) else int(row["n"]) for row in rows}
+    base = bases.pop() if len(bases) == 1 else None
+    head = _("Stated, not measured")
+    if base is not None:
+        head = ngettext("Stated in {n} interview, not measured", "Stated in {n} interviews, not measured", base)
     parts = []
     for kind, texts in groupby(rows, key=lambda row: row["kind"]):
-        lines = "".join(_line(row, has_base=not base) for row in texts)
-        parts.append(f'<p class="m">{_SAID.get(kind, safe(kind))}</p><ul>{lines}</ul>')
-    return f'<div class="jl-said"><p class="s">Stated{base}, not measured</p>{"".join(parts)}</div>'
+        lines = "".join(_line(row, has_base=base is None) for row in texts)
+        parts.append(f'<p class="m">{_(_SAID[kind]) if kind in _SAID else safe(kind)}</p><ul>{lines}</ul>')
+    return f'<div class="jl-said"><p class="s">{head}</p>{"".join(parts)}</div>'
 
 
 def _line(row: Record, *, has_base: bool) -> str:
     text, base = safe(row["text"], 1_000), _base(row["n"]) if has_base else ""
-    said = f"“{text}”" if row["kind"] == "quote" else text
+    said = _("“{text}”", text=text) if row["kind"] == "quote" else text
     return f"<li>{said}{_mute(f' ({base})') if base else ''}</li>"
 
 
 def _base(n: float) -> str:
-    return "" if math.isnan(n) else f"{format_count(n)} {'interview' if n == 1 else 'interviews'}"
+    return "" if math.isnan(n) else ngettext("{n} interview", "{n} interviews", int(n))
 
 
 def _sureness(row: Record, found: Record | None) -> str:
     """How often the persona is found again, and how many of its customers fit none."""
     said = []
     if found is not None and not _is_missing(found["jaccard"]):
-        again = f"found again in re-draws: {found['jaccard']:.2f} (mean Jaccard)"
-        said.append(again if found["is_stable"] else f"not stable, {again}")
+        jaccard = format_number(found["jaccard"])
+        if found["is_stable"]:
+            said.append(_("found again in re-draws: {jaccard} (mean Jaccard)", jaccard=jaccard))
+        else:
+            said.append(_("not stable, found again in re-draws: {jaccard} (mean Jaccard)", jaccard=jaccard))
     if not _is_missing(row.get("share_atypical")):
-        said.append(f"{format_share(row['share_atypical'])} of them fit none")
+        said.append(_("{share} of them fit none", share=format_share(row["share_atypical"])))
     if not _is_missing(row.get("probability_mean")):
-        said.append(f"sure of each by {row['probability_mean']:.2f} (mean probability)")
+        probability = format_number(row["probability_mean"])
+        said.append(_("sure of each by {probability} (mean probability)", probability=probability))
     if row["n"] < _MIN_SAMPLE:
-        said.append(f"fewer than {_MIN_SAMPLE} customers: read with care")
+        said.append(_("fewer than {n} customers: read with care", n=_MIN_SAMPLE))
     words = " · ".join(said)
     return f'<p class="m jl-sure">{words[:1].upper()}{words[1:]}</p>' if said else ""

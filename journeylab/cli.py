@@ -134,6 +134,9 @@ def run(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Parameters as YAML; -p wins.")
     ] = None,
+    lang: Annotated[
+        Literal["en", "pl", "ru"] | None, typer.Option(help="The language of the reports; English unless given.")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print each report as PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Run notebooks with parameters into HTML reports.
@@ -148,6 +151,8 @@ def run(
     if pdf:
         find_browser()
     given = {**(_choose_parameters(_read_file(file), names) if file else {}), **_split_parameters(parameter or [])}
+    if lang:
+        given["lang"] = lang
     with _show_progress() as progress:
         reports = run_reports(names, given, out=out, text=True, progress=progress)
     for report in reports:

@@ -9,8 +9,10 @@ import ibis
 
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel, join_groups
+from journeylab.funnel import Funnel, join_groups, name_columns, name_group, name_values
+from journeylab.language import gettext as _
 from journeylab.shares import compare_shares
+from journeylab.words import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,26 +129,52 @@ def describe_comparison(comparison: pd.DataFrame, funnel: Funnel) -> str:
 
     A difference counts where its adjusted p is below 0.05.
     """
-    by, units = funnel.by, f"{funnel.rules.unit}s"
+    by, unit, within = funnel.by, funnel.rules.unit, funnel.rules.within
     against = str(comparison["against"].iloc[0]) if len(comparison) else _OTHERS
-    rest = {_OTHERS: "the others", _OTHER_FUNNEL: "the other funnel"}.get(against, format_name(against))
+    rest = {_OTHERS: _("the others"), _OTHER_FUNNEL: _("the other funnel")}.get(against) or name_group(against)
     tested, sure = comparison[comparison["p"].notna()], comparison[comparison["p_adjusted"] < 0.05]
     if tested.empty:
-        return f"Too few {units} to compare: on one side or the other, too few of them have had their time."
+        return _(
+            "Too few {units} to compare: on one side or the other, too few of them have had their time.",
+            units=unit_of(unit, 0),
+        )
+    if sure.empty and not by:
+        return _("The funnel at no step differs from {rest} beyond chance ({n} comparisons).", rest=rest, n=len(tested))
     if sure.empty:
-        who = f"No {' and '.join(map(format_name, by))}" if by else "The funnel at no step"
-        return f"{who} differs from {rest} beyond chance ({format_count(len(tested))} comparisons)."
+        return _(
+            "No {columns} differs from {rest} beyond chance ({n} comparisons).",
+            columns=name_columns(by),
+            rest=rest,
+            n=len(tested),
+        )
     top = sure.iloc[0]
-    group = f" of {' and '.join(f'{format_name(name)} {format_name(top[name])}' for name in by)}" if by else ""
-    within = funnel.rules.within
-    reached = f"started at {format_name(funnel.labels[0])}" if top["base"] == "start" else "reached the step before"
-    is_over = "are not still on the way" if within is None else f"were watched for {within}"
-    return (
-        f"Of the {format_count(top['n'])} {units}{group} who {reached} and {is_over}, {format_share(top['share'])} "
-        f"reached {format_name(top['label'])}, against {format_share(top['share_other'])} of "
-        f"{format_count(top['n_other'])} of {rest}: {format_points(top['difference'])} "
-        f"(95 % interval {format_interval(top['low'], top['high'], format_points)})."
+    base = {"n": int(top["n"]), "units": unit_of(unit, top["n"])}
+    return _(
+        "Of the {who} who {condition}, {share} reached {label}, against {share_other} of {n_other} of {rest}: "
+        "{difference} (95 % interval {interval}).",
+        who=_("{n} {units} of {group}", group=_(" and ").join(name_values(top, by)), **base)
+        if by
+        else _("{n} {units}", **base),
+        condition=_name_condition(top["base"], format_name(funnel.labels[0]), within),
+        share=format_share(top["share"]),
+        label=format_name(top["label"]),
+        share_other=format_share(top["share_other"]),
+        n_other=int(top["n_other"]),
+        rest=rest,
+        difference=format_points(top["difference"]),
+        interval=format_interval(top["low"], top["high"], format_points),
     )
+
+
+def _name_condition(base: Base, start: str, within: str | None) -> str:
+    """Who is in the base of a comparison?"""
+    if base == "start" and within is None:
+        return _("started at {start} and are not still on the way", start=start)
+    if base == "start":
+        return _("started at {start} and were watched for {within}", start=start, within=within)
+    if within is None:
+        return _("reached the step before and are not still on the way")
+    return _("reached the step before and were watched for {within}", within=within)
 
 
 def split_change(funnel: Funnel, before: Funnel) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import ibis
 
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import format_count, format_duration, format_interval, format_name, format_share
-from journeylab.funnel import Funnel, count_spells, join_groups, list_group_keys
-from journeylab.retention import FREQUENCIES, check_frequency
+from journeylab.formats import format_duration, format_interval, format_name, format_share
+from journeylab.funnel import Funnel, count_spells, join_groups, list_group_keys, name_group
+from journeylab.language import gettext as _
+from journeylab.retention import FREQUENCIES, check_frequency, find_longer
 from journeylab.rules import parse_duration
 from journeylab.shares import adjust_holm, bound_shares
 from journeylab.survival import compare_survival, estimate_curve, estimate_incidence, estimate_quantile
@@ -99,7 +100,7 @@ def estimate_conversion(
     horizons = [funnel.rules.horizon_s] if asked is None else [_check_horizon(text, funnel) for text in asked]
     counts = _split(funnel, _count_by_horizon(funnel, step, horizons))
     rows: list[dict[str, Any]] = []
-    for (place, counted), (_, spells) in zip(counts, _split(funnel, find_spells(funnel, step)), strict=True):
+    for (place, counted), (_group, spells) in zip(counts, _split(funnel, find_spells(funnel, step)), strict=True):
         for i, horizon_s in enumerate(horizons):
             until_s = _longest(spells) if horizon_s is None else horizon_s
             row = place | {"step": step, "label": funnel.labels[step - 1], "horizon_s": until_s}
@@ -174,7 +175,7 @@ def compare_times(funnel: Funnel, *, step: int | None = None, min_n: int = 30) -
     return table
 
 
-def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W") -> pd.DataFrame:
+def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W", *, min_group: int = 1) -> pd.DataFrame:
     """Do those who start later convert better or worse?
 
     Parameters
@@ -183,6 +184,9 @@ def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W") -> pd.Data
         From `build_funnel`.
     freq
         One cohort per day, ISO week (from Monday) or month of the start, in UTC.
+    min_group
+        Where a cohort (of a group) has fewer starts, all become longer: weeks for days, months for weeks. Where a month
+        has fewer still, there is no row: one that is left out alone would be found by subtraction.
 
     Returns
     -------
@@ -199,6 +203,11 @@ def count_cohorts(funnel: Funnel, freq: Literal["D", "W", "M"] = "W") -> pd.Data
     check_frequency("count_cohorts", freq)
     _check_by(funnel, _COHORT_COLUMNS)
     counted = _count_cohorts(funnel, freq)
+    if not counted.empty and counted["n"].min() < min_group:
+        longer = find_longer(freq)
+        if longer is not None:
+            return count_cohorts(funnel, longer, min_group=min_group)
+        counted = counted.iloc[:0]
     if counted.empty:
         return pd.DataFrame(columns=[*funnel.by, *_COHORT_COLUMNS])
     counted = counted.set_index(pd.PeriodIndex(counted["_cohort"], freq=FREQUENCIES[freq]))
@@ -252,30 +261,53 @@ def _count_cohorts(funnel: Funnel, freq: str) -> pd.DataFrame:
 def describe_conversions(estimate: pd.DataFrame) -> str:
     """What do the three shares of `estimate_conversion` say? One sentence per row, each share with its base."""
     by = list(estimate.columns[: list(estimate.columns).index("step")])
-    return "\n".join(_describe(row, [format_name(row[name]) for name in by]) for _, row in estimate.iterrows())
+    said = [_describe(row) for row in estimate.to_dict("records")]
+    if not by:
+        return "\n".join(text[:1].upper() + text[1:] for text in said)
+    groups = [[name_group(row[name], name) for name in by] for row in estimate.to_dict("records")]
+    return "\n".join(f"{' · '.join(group)}: {text}" for group, text in zip(groups, said, strict=True))
 
 
-def _describe(row: pd.Series, group: list[str]) -> str:
-    within = f"within {format_duration(row['horizon_s'])}"
-    where = f"{' · '.join(group)}: of" if group else "Of"
+def _describe(row: dict[Any, Any]) -> str:
+    """What do the shares of one row say? Begins with a small letter."""
     if not row["n_start"]:
-        return f"{where} nobody, for nobody has started."
-    n_open = format_count(row["n_open"]) if row["n_open"] else "none"
-    text = (
-        f"{where} {format_count(row['n_start'])} starts, {format_count(row['n_converted'])} "
-        f"({format_share(row['conversion_naive'])}) have reached {format_name(row['label'])} {within} so far "
-        f"and {n_open} still may"
-    )
+        return _("of nobody, for nobody has started.")
+    counts = {
+        "n": row["n_start"],
+        "converted": row["n_converted"],
+        "share": format_share(row["conversion_naive"]),
+        "label": format_name(row["label"]),
+        "time": format_duration(row["horizon_s"]),
+    }
+    clauses = [
+        _(
+            "of {n} starts, {converted} ({share}) have reached {label} within {time} so far and {n_open} still may",
+            n_open=row["n_open"],
+            **counts,
+        )
+        if row["n_open"]
+        else _(
+            "of {n} starts, {converted} ({share}) have reached {label} within {time} so far and none still may",
+            **counts,
+        )
+    ]
     if row["n_mature"]:
-        text += f"; of the {format_count(row['n_mature'])} whose time is over, {_write(row, 'mature')} did"
+        clauses.append(_("of the {n} whose time is over, {share} did", n=row["n_mature"], share=_write(row, "mature")))
     if row["conversion_censored"] == row["conversion_censored"]:
-        return f"{text}; counting each start for as long as it was watched, {_write(row, 'censored')} will."
-    return f"{text}; nobody was watched long enough to say how many will."
+        clauses.append(
+            _("counting each start for as long as it was watched, {share} will.", share=_write(row, "censored"))
+        )
+    else:
+        clauses.append(_("nobody was watched long enough to say how many will."))
+    return "; ".join(clauses)
 
 
-def _write(row: pd.Series, name: str) -> str:
-    interval = format_interval(row[f"{name}_low"], row[f"{name}_high"], format_share)
-    return f"{format_share(row[f'conversion_{name}'])} (95 % interval {interval})"
+def _write(row: dict[Any, Any], name: str) -> str:
+    return _(
+        "{value} (95 % interval {interval})",
+        value=format_share(row[f"conversion_{name}"]),
+        interval=format_interval(row[f"{name}_low"], row[f"{name}_high"], format_share),
+    )
 
 
 def check_step(funnel: Funnel, step: int | None) -> int:

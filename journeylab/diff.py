@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeylab.errors import ReportError
+from journeylab.language import gettext as _
 from journeylab.runs import read_run
 from journeylab.shares import adjust_holm
 
@@ -56,9 +57,14 @@ class RunDiff:
         moved = self.values[self.values["is_beyond_noise"]]
         tested = int(self.values["p_adjusted"].notna().sum())
         if not len(moved):
-            return f"None of {tested} figures with an interval moved by more than noise."
+            return _("None of {n} figures with an interval moved by more than noise.", n=tested)
         shown = ", ".join(moved["name"].head(5)) + (" …" if len(moved) > 5 else "")
-        return f"{len(moved)} of {tested} figures with an interval moved by more than noise: {shown}."
+        return _(
+            "{moved} of {n} figures with an interval moved by more than noise: {names}.",
+            moved=len(moved),
+            n=tested,
+            names=shown,
+        )
 
     def to_html(self) -> str:
         """The comparison as one page that asks for nothing."""
@@ -189,14 +195,16 @@ def _split_conversion(tables: list[Path], asked: pd.DataFrame) -> tuple[pd.DataF
 
     none = pd.DataFrame(columns=["part", "change", "low", "high"])
     if not all(table.is_file() for table in tables):
-        return none, "Conversion is not split: both runs need the report drop_off with its table cohorts_by_group."
+        return none, _("Conversion is not split: both runs need the report drop_off with its table cohorts_by_group.")
     # These say which customers are looked at; all others, what is asked of them.
     differing = asked.loc[~asked["name"].isin(["data", "since", "as_of", "where"]), "name"].tolist()
     if differing:
-        return none, f"Conversion is not split: the runs ask different questions ({', '.join(differing)})."
+        return none, _(
+            "Conversion is not split: the runs ask different questions ({names}).", names=", ".join(differing)
+        )
     then, now = (_read_cohorts(table) for table in tables)
     if not then["n"].sum() or not now["n"].sum():
-        return none, "Conversion is not split: a run has no starts whose time is over."
+        return none, _("Conversion is not split: a run has no starts whose time is over.")
     both = then.index[then["is_whole"]].intersection(now.index)
     # The earlier run, as the later one counts those cohorts.
     corrected = then[["n", "x"]].copy()
@@ -216,12 +224,16 @@ def _split_conversion(tables: list[Path], asked: pd.DataFrame) -> tuple[pd.DataF
         margin = math.nan if len(both) else margins[part]
         rows.append((part, change, change - margin, change + margin))
     rows.append(("all", whole, math.nan, math.nan))
-    note = (
-        f"Base: {old['n'].sum():,} and {new['n'].sum():,} mature starts, of the cohorts that the runs have kept. "
-        f"Seen in full by both: {len(both):,} of {len(then):,}."
+    note = _(
+        "Base: {before} and {after} mature starts, of the cohorts that the runs have kept. Seen in full by both: "
+        "{both} of {n}.",
+        before=int(old["n"].sum()),
+        after=int(new["n"].sum()),
+        both=len(both),
+        n=len(then),
     )
     if len(both):
-        note += " The runs share customers: mix and rate have no intervals."
+        note += " " + _("The runs share customers: mix and rate have no intervals.")
     return pd.DataFrame(rows, columns=none.columns), note
 
 

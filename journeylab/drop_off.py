@@ -9,8 +9,10 @@ import ibis
 
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel, find_unit_events, join_groups
+from journeylab.funnel import Funnel, find_unit_events, join_groups, name_columns, name_values
+from journeylab.language import gettext as _
 from journeylab.shares import bound_shares, compare_shares
+from journeylab.words import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,39 +149,79 @@ def describe_drop_off(findings: pd.DataFrame, funnel: Funnel) -> str:
 
     Between groups a finding counts where its adjusted p is below 0.05 and its group is not small.
     """
-    by, units = funnel.by, f"{funnel.rules.unit}s"
-    within = funnel.rules.within
-    base = "and are not still on the way" if within is None else f"and whose {within} are over"
+    by, unit, within = funnel.by, funnel.rules.unit, funnel.rules.within
     if not by:
-        return _describe_most(findings, units, base)
-    columns = " and ".join(map(format_name, by))
+        return _describe_most(findings, unit, within)
     sure = findings[~findings["is_small"] & (findings["difference"] > 0) & (findings["p_adjusted"] < 0.05)]
+    named = {"units": unit_of(unit, 0), "columns": name_columns(by)}
     if not (findings["p_adjusted"].notna() & ~findings["is_small"]).any():
-        return f"Too few {units} to compare: no {columns} is large enough at any step, or nobody's time has passed yet."
+        return _(
+            "Too few {units} to compare: no {columns} is large enough at any step, or nobody's time has passed yet.",
+            **named,
+        )
     if sure.empty:
-        return f"No {columns} loses more {units} at any step than the others do, beyond chance."
+        return _("No {columns} loses more {units} at any step than the others do, beyond chance.", **named)
     top = sure.iloc[0]
-    group = ", ".join(f"{format_name(name)} {format_name(top[name])}" for name in by)
-    worth = f", worth about {format_count(top['excess_value'])}" if "excess_value" in findings else ""
-    return (
-        f"Of the {format_count(top['n'])} {units} of {group} who reached {format_name(top['label'])} "
-        f"{base}, {format_share(top['share_lost'])} never reached {format_name(top['next_label'])}, against "
-        f"{format_share(top['share_lost_elsewhere'])} elsewhere (95 % interval of the difference: "
-        f"{format_interval(top['low'], top['high'], format_points)}): "
-        f"about {format_count(top['excess_lost'])} more {units} than expected{worth}."
-    )
+    counts = {
+        "n": int(top["n"]),
+        "units": unit_of(unit, top["n"]),
+        "group": ", ".join(name_values(top, by)),
+        "label": format_name(top["label"]),
+        "share": format_share(top["share_lost"]),
+        "following": format_name(top["next_label"]),
+        "elsewhere": format_share(top["share_lost_elsewhere"]),
+        "interval": format_interval(top["low"], top["high"], format_points),
+        "excess": format_count(top["excess_lost"]),
+        "more_units": unit_of(unit, round(top["excess_lost"])),
+    }
+    if within is None:
+        finding = _(
+            "Of the {n} {units} of {group} who reached {label} and are not still on the way, {share} never reached "
+            "{following}, against {elsewhere} elsewhere (95 % interval of the difference: {interval}): about {excess} "
+            "more {more_units} than expected",
+            **counts,
+        )
+    else:
+        finding = _(
+            "Of the {n} {units} of {group} who reached {label} and whose {within} are over, {share} never reached "
+            "{following}, against {elsewhere} elsewhere (95 % interval of the difference: {interval}): about {excess} "
+            "more {more_units} than expected",
+            within=within,
+            **counts,
+        )
+    if "excess_value" not in findings:
+        return f"{finding}."
+    return _("{finding}, worth about {value}.", finding=finding, value=format_count(top["excess_value"]))
 
 
-def _describe_most(findings: pd.DataFrame, units: str, base: str) -> str:
+def _describe_most(findings: pd.DataFrame, unit: str, within: str | None) -> str:
     sure = findings[~findings["is_small"] & (findings["n_lost"] > 0)]
     if sure.empty:
-        return f"No step has lost {units} yet among enough whose time has passed."
+        return _("No step has lost {units} yet among enough whose time has passed.", units=unit_of(unit, 0))
     top = sure.iloc[0]
-    label, following = format_name(top["label"]), format_name(top["next_label"])
-    worth = f" and about {format_count(top['value_lost'])} of value" if "value_lost" in findings else ""
-    return (
-        f"Most is lost between {label} and {following}: of the {format_count(top['n'])} {units} who "
-        f"reached {label} {base}, {format_count(top['n_lost'])} ({format_share(top['share_lost'])}, "
-        f"95 % interval {format_interval(top['low'], top['high'], format_share)}) never reached {following}: "
-        f"{format_share(top['share_of_losses'])} of all losses{worth}."
-    )
+    counts = {
+        "label": format_name(top["label"]),
+        "following": format_name(top["next_label"]),
+        "n": int(top["n"]),
+        "units": unit_of(unit, top["n"]),
+        "n_lost": int(top["n_lost"]),
+        "share": format_share(top["share_lost"]),
+        "interval": format_interval(top["low"], top["high"], format_share),
+        "of_all": format_share(top["share_of_losses"]),
+    }
+    if within is None:
+        finding = _(
+            "Most is lost between {label} and {following}: of the {n} {units} who reached {label} and are not still on "
+            "the way, {n_lost} ({share}, 95 % interval {interval}) never reached {following}: {of_all} of all losses",
+            **counts,
+        )
+    else:
+        finding = _(
+            "Most is lost between {label} and {following}: of the {n} {units} who reached {label} and whose {within} "
+            "are over, {n_lost} ({share}, 95 % interval {interval}) never reached {following}: {of_all} of all losses",
+            within=within,
+            **counts,
+        )
+    if "value_lost" not in findings:
+        return f"{finding}."
+    return _("{finding} and about {value} of value.", finding=finding, value=format_count(top["value_lost"]))

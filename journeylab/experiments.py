@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from journeylab.comparison import count_settled
 from journeylab.conversion import check_groups, check_step
 from journeylab.errors import RuleError
-from journeylab.formats import format_count, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel, join_groups
+from journeylab.formats import format_interval, format_name, format_points, format_share
+from journeylab.funnel import Funnel, join_groups, name_group
+from journeylab.language import gettext as _
+from journeylab.language import localise
 from journeylab.shares import compare_shares
+from journeylab.words import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,26 +202,52 @@ def _check_groups(funnel: Funnel, group: str, control: str) -> None:
 
 def describe_groups(comparison: pd.DataFrame, funnel: Funnel) -> str:
     """What did the test of `compare_groups` find, and what could it have found? One sentence."""
-    row, units = comparison.iloc[0], f"{funnel.rules.unit}s"
-    group, control, label = (format_name(row[name]) for name in ("group", "control", "label"))
+    row, unit = comparison.iloc[0], funnel.rules.unit
+    sides = {"group": name_group(row["group"]), "control": name_group(row["control"])}
     if row["is_mismatched"]:
-        return (
-            f"The groups are not as planned: {format_count(row['n_started'])} {units} in {group} and "
-            f"{format_count(row['n_started_other'])} in {control} are not what the lot would give "
-            f"(p = {row['split_p']:.1g}); find out why before you trust any difference."
+        return _(
+            "The groups are not as planned: {n} {units} in {group} and {n_other} in {control} are not what the lot "
+            "would give (p = {p}); find out why before you trust any difference.",
+            n=row["n_started"],
+            units=unit_of(unit, row["n_started"]),
+            n_other=row["n_started_other"],
+            p=localise(f"{row['split_p']:.1g}"),
+            **sides,
         )
     if row["is_small"]:
-        return (
-            f"Too few {units} to compare: the time of {format_count(row['n'])} in {group} and "
-            f"{format_count(row['n_other'])} in {control} is over."
+        return _(
+            "Too few {units} to compare: the time of {n} in {group} and {n_other} in {control} is over.",
+            units=unit_of(unit, 0),
+            n=row["n"],
+            n_other=row["n_other"],
+            **sides,
         )
-    found = "beyond chance" if row["p"] < _SURE else "no more than chance may bring"
-    can = (
-        "" if row["mde"] != row["mde"] else f"; so many would mostly show a rise of {format_points(row['mde'])} or more"
-    )
-    return (
-        f"{format_share(row['share'])} of {format_count(row['n'])} {units} in {group} reached {label}, "
-        f"against {format_share(row['share_other'])} of {format_count(row['n_other'])} in {control}: "
-        f"{format_points(row['difference'])} "
-        f"(95 % interval {format_interval(row['low'], row['high'], format_points)}), {found}{can}."
+    counts = sides | {
+        "share": format_share(row["share"]),
+        "n": row["n"],
+        "units": unit_of(unit, row["n"]),
+        "label": format_name(row["label"]),
+        "share_other": format_share(row["share_other"]),
+        "n_other": row["n_other"],
+        "difference": format_points(row["difference"]),
+        "interval": format_interval(row["low"], row["high"], format_points),
+    }
+    if row["p"] < _SURE:
+        finding = _(
+            "{share} of {n} {units} in {group} reached {label}, against {share_other} of {n_other} in {control}: "
+            "{difference} (95 % interval {interval}), beyond chance",
+            **counts,
+        )
+    else:
+        finding = _(
+            "{share} of {n} {units} in {group} reached {label}, against {share_other} of {n_other} in {control}: "
+            "{difference} (95 % interval {interval}), no more than chance may bring",
+            **counts,
+        )
+    if row["mde"] != row["mde"]:
+        return f"{finding}."
+    return _(
+        "{finding}; so many would mostly show a rise of {points} or more.",
+        finding=finding,
+        points=format_points(row["mde"]),
     )

@@ -10,9 +10,12 @@ import ibis
 from journeylab.engine import median, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_count, format_duration, format_interval, format_name, format_points, format_share
-from journeylab.funnel import Funnel, find_unit_events, mark_steps
+from journeylab.funnel import Funnel, find_unit_events, mark_steps, name_columns, name_group
+from journeylab.language import gettext as _
+from journeylab.language import ngettext
 from journeylab.leaving import list_keys
 from journeylab.rules import parse_duration
+from journeylab.words import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,12 +241,12 @@ def _count_events(done: ibis.Table, keys: list[str], earlier: set[str]) -> list[
     )
     table = _fetch_largest(counted, ["name"])
     again = table["name"].isin(earlier)
-    once = table.assign(kind="event", value="once or more").drop(columns=["n_repeated", "n_repeated_next"])
-    once.loc[again, ["kind", "value"]] = "repeat", "again"
+    once = table.assign(kind="event", value=_("once or more")).drop(columns=["n_repeated", "n_repeated_next"])
+    once.loc[again, ["kind", "value"]] = "repeat", _("again")
     twice = table[["name"]].assign(
-        n_with=table["n_repeated"], n_with_next=table["n_repeated_next"], kind="repeat", value="twice or more"
+        n_with=table["n_repeated"], n_with_next=table["n_repeated_next"], kind="repeat", value=_("twice or more")
     )
-    twice.loc[again, "value"] = "again, twice or more"
+    twice.loc[again, "value"] = _("again, twice or more")
     return [once, twice[twice["n_with"] > 0]]
 
 
@@ -264,7 +267,7 @@ def _count_activity(there: ibis.Table, done: ibis.Table, keys: list[str]) -> pd.
     counted = units.agg(**sums).execute().iloc[0]
     limits = (format_count(int(middle["n_events"])), format_duration(middle["active_s"]))
     rows = [
-        ("time", name, f"more than {limit}", counted[f"{name}_with"], counted[f"{name}_next"])
+        ("time", name, _("more than {limit}", limit=limit), counted[f"{name}_with"], counted[f"{name}_next"])
         for name, limit in zip(columns, limits, strict=True)
     ]
     return pd.DataFrame(rows, columns=["kind", "name", "value", "n_with", "n_with_next"])
@@ -327,41 +330,72 @@ def _compare_shares(next_with: int, n_with: int, next_without: int, n_without: i
 
 def describe_explanation(table: pd.DataFrame, funnel: Funnel) -> str:
     """What is the surest finding of `explain_drop_off`, and what does it mean? With its base and interval."""
-    units = f"{funnel.rules.unit}s"
+    unit = funnel.rules.unit
     tested = table[table["p"].notna()]
     if tested.empty:
-        return f"Too few {units} to compare: nothing that they did or were has enough of them on both sides."
-    first = tested.iloc[0]
-    going_on = f"going on from {format_name(first['label'])} to {format_name(first['next_label'])}"
-    findings = tested[tested["is_finding"]]
-    if findings.empty:
-        return (
-            f"Nothing that {units} did or were goes with {going_on} beyond chance "
-            f"(differences tested: {format_count(len(tested))})."
+        return _(
+            "Too few {units} to compare: nothing that they did or were has enough of them on both sides.",
+            units=unit_of(unit, 0),
         )
-    top, counted = findings.iloc[0], format_count(len(findings))
-    counted += (
-        f" of {format_count(len(tested))} differences tested {'is a finding' if len(findings) == 1 else 'are findings'}"
+    first, findings = tested.iloc[0], tested[tested["is_finding"]]
+    asked = {"label": format_name(first["label"]), "following": format_name(first["next_label"])}
+    if findings.empty:
+        return _(
+            "Nothing that {units} did or were goes with going on from {label} to {following} beyond chance "
+            "(differences tested: {n}).",
+            units=unit_of(unit, 0),
+            n=len(tested),
+            **asked,
+        )
+    return _(
+        "{finding}; {counted}. Both sides were watched for the same time, so this is no effect of having had longer; "
+        "but it says what goes with going on from {label} to {following}, not what brings it about.",
+        finding=_describe_finding(findings.iloc[0], unit),
+        counted=ngettext(
+            "{n} of {tested} differences tested is a finding",
+            "{n} of {tested} differences tested are findings",
+            len(findings),
+            tested=len(tested),
+        ),
+        **asked,
     )
-    base = f"{units} who reached {format_name(top['label'])}"
-    if top["after_s"]:
-        base += f" and had not gone on {format_duration(top['after_s'])} later"
-    return (
-        f"Of {format_count(top['n_with'] + top['n_without'])} {base}, those {_name_exposure(top)} went on to "
-        f"{format_name(top['next_label'])} in {format_share(top['share_with'])} of cases, the others in "
-        f"{format_share(top['share_without'])} (difference {format_points(top['difference'])}, 95 % interval "
-        f"{format_interval(top['low'], top['high'], format_points)}); {counted}. Both sides were watched for the same "
-        f"time, so this is no effect of having had longer; but it says what goes with {going_on}, not what brings it "
-        "about."
+
+
+def _describe_finding(row: pd.Series, unit: str) -> str:
+    n = int(row["n_with"] + row["n_without"])
+    counts = {
+        "n": n,
+        "units": unit_of(unit, n),
+        "label": format_name(row["label"]),
+        "exposure": _name_exposure(row),
+        "following": format_name(row["next_label"]),
+        "share_with": format_share(row["share_with"]),
+        "share_without": format_share(row["share_without"]),
+        "difference": format_points(row["difference"]),
+        "interval": format_interval(row["low"], row["high"], format_points),
+    }
+    if not row["after_s"]:
+        return _(
+            "Of {n} {units} who reached {label}, those {exposure} went on to {following} in {share_with} of cases, the "
+            "others in {share_without} (difference {difference}, 95 % interval {interval})",
+            **counts,
+        )
+    return _(
+        "Of {n} {units} who reached {label} and had not gone on {time} later, those {exposure} went on to {following} "
+        "in {share_with} of cases, the others in {share_without} (difference {difference}, 95 % interval {interval})",
+        time=format_duration(row["after_s"]),
+        **counts,
     )
 
 
 def _name_exposure(row: pd.Series) -> str:
     name, value = format_name(row["name"]), format_name(row["value"])
     if row["kind"] == "property":
-        return f"with {name} {value}"
+        return _("with {name} {value}", name=name_columns([row["name"]]), value=name_group(row["value"], row["name"]))
     if row["kind"] == "channel":
-        return f"who had used {value} by then"
+        return _("who had used {value} by then", value=value)
+    if row["kind"] == "time" and row["name"] == "n_events":
+        return _("with {value} events by then", value=value)
     if row["kind"] == "time":
-        return f"with {value} events by then" if row["name"] == "n_events" else f"active for {value}"
-    return f"who had done {name} {value} by then"
+        return _("active for {value}", value=value)
+    return _("who had done {name} {value} by then", name=name, value=value)

@@ -16,14 +16,16 @@ import ipywidgets
 from journeylab.cards import draw_personas
 from journeylab.engine import drop, store
 from journeylab.errors import JourneylabError, RuleError
-from journeylab.formats import format_count
 from journeylab.funnel import Funnel, build_funnel, describe_conversion
 from journeylab.funnel_rules import UNIT_COLUMN, Entry, FunnelRules, Order, Step, StepLike, Unit, read_step
 from journeylab.journeys import end_of_observation
+from journeylab.language import gettext as _
+from journeylab.language import mark as N_
 from journeylab.loading import choose_journeys
 from journeylab.picture import as_figure, safe_sentence, shorten
 from journeylab.svg_funnel import draw_funnel
 from journeylab.tables import show_headline, show_table
+from journeylab.words import unit_of
 
 if TYPE_CHECKING:
     from journeylab.personas import Personas
@@ -45,6 +47,18 @@ _SHOWN = [
     *("step", "label", "n", "share_of_start", "low", "high", "n_lost", "n_open"),
     *("conversion_mature", "conversion_censored", "median_time_s"),
 ]
+_NAMES = {
+    "steps": N_("steps, in order"),
+    "within": N_("time limit"),
+    "by": N_("groups"),
+    "unit": N_("unit"),
+    "order": N_("order"),
+    "entry": N_("entry"),
+    "since": N_("journeys begun since"),
+    "before": N_("and before"),
+}
+# The choices of `Order` and `Entry`.
+_CHOICES = (N_("ordered"), N_("strict"), N_("any"), N_("first"), N_("latest"), N_("best"))
 # What is wider than the notebook scrolls by itself, not all widgets with it.
 _FITS = "jl-fits"
 _STYLE = (
@@ -106,7 +120,7 @@ class FunnelExplorer:
         except JourneylabError as refused:
             self.message = str(refused)
             words = safe_sentence(self.message, _LONGEST_MESSAGE)
-            self.html = _show(f'<p class="jl-refused" role="alert">{words}</p>', "Not answered")
+            self.html = _show(f'<p class="jl-refused" role="alert">{words}</p>', _("Not answered"))
             self._shown.value = self.html
 
     def answer(self) -> None:
@@ -126,10 +140,10 @@ class FunnelExplorer:
             ) from None
         self.code = _write_code(lines, name, rules, grouping, self._as_of)
         code = f'<pre class="jl-code" dir="ltr">{escape(self.code)}</pre>'
-        self.html = _show_answer(self.funnel) + _show(code, "The Python that gives the same answer")
+        self.html = _show_answer(self.funnel) + _show(code, _("The Python that gives the same answer"))
         self._shown.value = self.html
 
-    def _on_change(self, _: object) -> None:
+    def _on_change(self, _change: object) -> None:
         self.ask()
 
     def _forget(self) -> None:
@@ -214,7 +228,7 @@ class PersonaExplorer:
         self.box: Widget = ipywidgets.VBox([picker, self._card, funnel.box])
         picker.observe(self._on_change, names="value")
 
-    def _on_change(self, _: object) -> None:
+    def _on_change(self, _change: object) -> None:
         chosen = self.picker.value
         self._card.value = draw_personas(self._personas, only=chosen or None).html
         self.funnel.ask(self._bases[chosen])
@@ -290,7 +304,7 @@ def explore_personas(
     """
     members = ibis.memtable(personas.assign(steps, journeys))
     bases = {_EVERYONE: _Base(steps)}
-    options = [("Everyone", _EVERYONE)]
+    options = [(_("Everyone"), _EVERYONE)]
     for row in personas.summary.to_dict("records"):
         number = int(row["persona"])
         code = (
@@ -301,7 +315,7 @@ def explore_personas(
         bases[number] = _Base(own, "own", code)
         options.append((f"{number} · {shorten(row['name'], _LONGEST_LABEL)}", number))
     picker = ipywidgets.Dropdown(
-        description="persona", options=options, value=_EVERYONE, layout={"width": "max-content"}
+        description=_("persona"), options=options, value=_EVERYONE, layout={"width": "max-content"}
     )
     funnel = _make_explorer(
         bases[_EVERYONE], rules, by=by, since=since, before=before, as_of=as_of, min_group=min_group
@@ -327,15 +341,15 @@ def _make_explorer(
     units = [unit for unit in get_args(Unit) if unit in ("customer", rules.unit) or UNIT_COLUMN[unit] in steps.columns]
     controls = {
         "steps": ipywidgets.TagsInput(
-            value=[label_of[step] for step in rules.steps], allowed_tags=list(steps_of), placeholder="add a step"
+            value=[label_of[step] for step in rules.steps], allowed_tags=list(steps_of), placeholder=_("add a step")
         ),
         "within": ipywidgets.Combobox(
-            value=rules.within or "", options=_WINDOWS, placeholder="no limit", continuous_update=False
+            value=rules.within or "", options=_WINDOWS, placeholder=_("no limit"), continuous_update=False
         ),
-        "by": ipywidgets.Dropdown(options=[("no groups", _NOTHING), *columns.items()], value=by or _NOTHING),
-        "unit": ipywidgets.Dropdown(options=units, value=rules.unit),
-        "order": ipywidgets.Dropdown(options=get_args(Order), value=rules.order),
-        "entry": ipywidgets.Dropdown(options=get_args(Entry), value=rules.entry),
+        "by": ipywidgets.Dropdown(options=[(_("no groups"), _NOTHING), *columns.items()], value=by or _NOTHING),
+        "unit": ipywidgets.Dropdown(options=[(unit_of(unit, 1), unit) for unit in units], value=rules.unit),
+        "order": ipywidgets.Dropdown(options=_translate(get_args(Order)), value=rules.order),
+        "entry": ipywidgets.Dropdown(options=_translate(get_args(Entry)), value=rules.entry),
         "since": ipywidgets.DatePicker(value=since),
         "before": ipywidgets.DatePicker(value=before),
     }
@@ -387,18 +401,13 @@ def _label(things: Iterable[T], write: Callable[[T], str]) -> dict[str, T]:
     return labels
 
 
+def _translate(choices: Iterable[str]) -> list[tuple[str, str]]:
+    return [(_(choice), choice) for choice in choices]
+
+
 def _lay_out(controls: Mapping[str, Widget]) -> list[Widget]:
     """The controls with their names, the steps in a row of their own."""
-    words = {
-        "steps": "steps, in order",
-        "within": "time limit",
-        "by": "groups",
-        "since": "journeys begun since",
-        "before": "and before",
-    }
-    fields = {
-        name: ipywidgets.VBox([ipywidgets.Label(words.get(name, name)), control]) for name, control in controls.items()
-    }
+    fields = {name: ipywidgets.VBox([ipywidgets.Label(_(_NAMES[name])), control]) for name, control in controls.items()}
     for name, control in controls.items():
         control.layout.width = "auto" if name == "steps" else "8.5em"
     rest = [field for name, field in fields.items() if name != "steps"]
@@ -408,8 +417,9 @@ def _lay_out(controls: Mapping[str, Widget]) -> list[Widget]:
 def _show_answer(funnel: Funnel) -> str:
     """The answer in a sentence, a picture and a table."""
     first = funnel.table[funnel.table["step"] == 1]
-    caption = f"Funnel, base: {format_count(first['n'].sum())} {funnel.rules.unit}s who started"
-    note = "n = n of the next required step + stopped here + still on the way. Median: from the start."
+    n = int(first["n"].sum())
+    caption = _("Funnel, base: {n} {units} who started", n=n, units=unit_of(funnel.rules.unit, n))
+    note = _("n = n of the next required step + stopped here + still on the way. Median: from the start.")
     table = show_table(funnel.table[[*funnel.by, *_SHOWN]], caption=caption, note=note)
     return show_headline(_sentence(funnel)).html + draw_funnel(funnel).html + table.html
 

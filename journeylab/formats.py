@@ -103,7 +103,7 @@ def format_points(value: float) -> str:
     >>> format_points(-0.031)
     '−3.1 pp'
     """
-    return f"{format_number(100 * value, 1, signed=True)} {_('pp')}"
+    return _("{points} pp", points=format_number(100 * value, 1, signed=True))
 
 
 def format_duration(seconds: float) -> str:
@@ -117,7 +117,7 @@ def format_duration(seconds: float) -> str:
     if seconds < 0:
         return f"−{format_duration(-seconds)}"
     if seconds < 10:
-        return f"{localise(f'{seconds:.1f}'.removesuffix('.0'))} {_('s')}"
+        return _("{seconds} s", seconds=localise(f"{seconds:.1f}".removesuffix(".0")))
     for name, length, part, part_length in _UNITS:
         # Rounded to the smaller unit first: 59 min 59.8 s is one hour, not "59 min 60 s".
         parts = round(seconds / part_length)
@@ -125,7 +125,7 @@ def format_duration(seconds: float) -> str:
             whole, rest = divmod(parts, length // part_length)
             head = f"{format_count(whole)} {_(name)}"
             return f"{head} {rest} {_(part)}" if rest else head
-    return f"{seconds:.0f} {_('s')}"
+    return _("{seconds} s", seconds=round(seconds))
 
 
 def format_interval(low: float, high: float, write: Format) -> str:
@@ -137,7 +137,7 @@ def format_interval(low: float, high: float, write: Format) -> str:
     ('51.6–54.9 %', '−2.0 to +1.0 pp')
     """
     first, last = write(low), write(high)
-    points = f" {_('pp')}"
+    points = _("{points} pp", points="")
     if last.endswith(points):
         return _("{low} to {high}", low=first.removesuffix(points), high=last)
     return f"{first.removesuffix(' %')}–{last}" if last.endswith(" %") else f"{first} – {last}"

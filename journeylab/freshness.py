@@ -12,6 +12,8 @@ from typing import Any
 from journeylab.parameters import Notebook
 
 _PACKAGE = Path(__file__).parent
+# The pages and the languages are code, too.
+_CODE = frozenset((".py", ".j2", ".js", ".po"))
 
 
 def describe_making(notebook: Notebook, parameters: Mapping[str, object]) -> dict[str, Any]:
@@ -69,7 +71,8 @@ def _hash_cells(path: Path) -> str:
 
 
 def _hash_code() -> str:
-    return _hash([str(path.relative_to(_PACKAGE)), _hash_file(path)] for path in sorted(_PACKAGE.rglob("*.py")))
+    files = sorted(path for path in _PACKAGE.rglob("*") if path.suffix in _CODE)
+    return _hash([str(path.relative_to(_PACKAGE)), _hash_file(path)] for path in files)
 
 
 def _hash_file(path: Path) -> str:

@@ -14,12 +14,14 @@ import ibis
 from journeylab.conditions import build_condition, find_columns
 from journeylab.engine import is_in_process, median, round_wait, store
 from journeylab.errors import RuleError, SchemaError, nearest
-from journeylab.formats import format_count, format_name, format_share
+from journeylab.formats import format_name, format_share
 from journeylab.funnel_rules import UNIT_COLUMN, FunnelRules, Step, StepLike
 from journeylab.journeys import end_of_observation
+from journeylab.language import gettext as _
 from journeylab.shares import bound_shares
 from journeylab.walks import EXCLUDED, find_walks, held_columns
 from journeylab.walks_in_memory import find_walks_in_memory
+from journeylab.words import head_of, unit_of, word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -465,12 +467,40 @@ def describe_conversion(funnel: Funnel) -> str:
     """How many of those who started have finished, are lost, and are still on the way? One sentence; they add up."""
     first, last = funnel.table[funnel.table["step"] == 1], funnel.table[funnel.table["step"] == len(funnel.labels)]
     started, finished = int(first["n"].sum()), int(last["n"].sum())
-    share = f" ({format_share(finished / started)})" if started else ""
-    way = f"who started at {format_name(funnel.labels[0])} reached {format_name(funnel.labels[-1])}"
+    counts = {
+        "finished": finished,
+        "started": started,
+        "units": unit_of(funnel.rules.unit, started),
+        "share": f" ({format_share(finished / started)})" if started else "",
+        "lost": int(funnel.table["n_lost"].sum()),
+        "open": int(funnel.table["n_open"].sum()),
+    }
     if funnel.rules.order == "any":
-        way = f"who did any of the {len(funnel.labels)} steps did all of them"
-    return (
-        f"{format_count(finished)} of {format_count(started)} {funnel.rules.unit}s {way}{share}; "
-        f"{format_count(funnel.table['n_lost'].sum())} are lost, "
-        f"{format_count(funnel.table['n_open'].sum())} are still on the way."
+        return _(
+            "{finished} of {started} {units} who did any of the {n} steps did all of them{share}; {lost} are lost, "
+            "{open} are still on the way.",
+            n=len(funnel.labels),
+            **counts,
+        )
+    return _(
+        "{finished} of {started} {units} who started at {start} reached {goal}{share}; {lost} are lost, "
+        "{open} are still on the way.",
+        start=format_name(funnel.labels[0]),
+        goal=format_name(funnel.labels[-1]),
+        **counts,
     )
+
+
+def name_columns(by: Sequence[str]) -> str:
+    """What are the columns of `by` called in a sentence?"""
+    return _(" and ").join(head_of(column) or format_name(column) for column in by)
+
+
+def name_values(row: pd.Series, by: Sequence[str]) -> list[str]:
+    """What is the group of this row called in a sentence, column by column?"""
+    return [f"{name_columns([column])} {name_group(row[column], column)}" for column in by]
+
+
+def name_group(group: object, column: str = "group") -> str:
+    """What is this value of a column of `by` called in a sentence?"""
+    return format_name(word_of(str(group), column))

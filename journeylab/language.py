@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gettext as standard
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Language = Literal["en", "pl", "ru"]
 
 FOLDER = Path(__file__).parent / "locale"
+_HEADING = re.compile(r"((?:#+ )?)(.*)", re.DOTALL)
 # A kernel runs each cell in a context of its own, so that a context variable would be forgotten in the next one.
 _current: str = "en"
 
@@ -62,6 +64,12 @@ def use_language(lang: str) -> Iterator[None]:
         set_language(before)
 
 
+def common_language(entries: Iterable[Mapping[str, object]]) -> str:
+    """In which language is a page about several reports? In theirs, if they share one."""
+    found = {str(entry.get("lang", "en")) for entry in entries}
+    return found.pop() if len(found) == 1 and found <= set(get_args(Language)) else "en"
+
+
 def gettext(message: str, /, **values: object) -> str:
     """Translate a message, and fill in its `{names}`; whole numbers with their thousands apart.
 
@@ -71,7 +79,9 @@ def gettext(message: str, /, **values: object) -> str:
     ...     gettext("yes")
     'tak'
     """
-    return _fill(message if _current == "en" else _translations(_current).gettext(message), values)
+    # To gettext the empty message is the catalog's head.
+    known = _current == "en" or not message
+    return _fill(message if known else _translations(_current).gettext(message), values)
 
 
 def ngettext(one: str, many: str, n: float, /, **values: object) -> str:
@@ -87,6 +97,23 @@ say = gettext
 def _fill(text: str, values: dict[str, object]) -> str:
     written = {name: localise(f"{value:,}") if isinstance(value, Integral) else value for name, value in values.items()}
     return text.format(**written) if values else text
+
+
+def translate_markdown(source: str) -> str:
+    """Translate the text of a notebook, paragraph by paragraph (`split_markdown`)."""
+    return "\n\n".join(f"{head}{gettext(text)}" for head, text in split_markdown(source))
+
+
+def split_markdown(source: str) -> list[tuple[str, str]]:
+    r"""Cut a text at its empty lines, into the marks of a heading (or none) and the words.
+
+    Examples
+    --------
+    >>> split_markdown("## The data\n\nWhere it is from.")
+    [('## ', 'The data'), ('', 'Where it is from.')]
+    """
+    parts = [_HEADING.match(part) for part in re.split(r"\n\s*\n", source.strip())]
+    return [(found[1], found[2]) for found in parts if found and found[2]]
 
 
 def mark(message: str) -> str:

@@ -19,6 +19,7 @@ from journeylab.conditions import build_condition, find_columns
 from journeylab.engine import default_connection, store
 from journeylab.errors import RuleError
 from journeylab.journeys import build_journeys, build_steps, end_of_observation, read_instant
+from journeylab.language import current_language
 from journeylab.locks import locked
 from journeylab.resources import find_shipped
 from journeylab.rules import JourneyRules
@@ -166,7 +167,8 @@ def _name_log(data: str | Path, rules: JourneyRules, reading: Mapping[str, Any])
     paths = [find_shipped("data/demo") / "events.csv"] if data == "demo" else find_files(data)
     asked = {field.name: getattr(rules, field.name) for field in fields(rules)}
     asked["stage_of"] = list(rules.stage_of.items())
-    versions = [__version__, version("duckdb"), version("ibis-framework")]
+    # What was said of the log is kept with it.
+    versions = [current_language(), __version__, version("duckdb"), version("ibis-framework")]
     name = hashlib.sha256(json.dumps([asked, sorted(reading.items()), versions], default=str).encode())
     for path in paths:
         with path.open("rb") as file:

@@ -12,8 +12,11 @@ import ibis
 from journeylab.errors import RuleError
 from journeylab.formats import format_name, format_share
 from journeylab.funnel import Funnel
+from journeylab.language import format_day
+from journeylab.language import gettext as _
 from journeylab.retention import FREQUENCIES, check_frequency
 from journeylab.shares import adjust_holm, bound_shares
+from journeylab.words import word_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 Freq = Literal["D", "W", "M"]
 LEAST_PERIODS = 6
 _N_DRAWS = 2_000
+_MOST_SAID = 3  # changes in the headline
 _COUNT_COLUMNS = ("figure", "period", "x", "n")
 
 
@@ -50,14 +54,23 @@ class Changes:
         """What changed, in one sentence."""
         changed, n = self.figures[self.figures["is_change"]], len(self.figures)
         if changed.empty:
-            return f"None of {n} figures changed by more than chance from period to period."
-        said = [
-            f"{format_name(row['figure'])} from {format_share(row['share_before'])} to "
-            f"{format_share(row['share_after'])} since {row['changed_at']:%Y-%m-%d}"
-            for row in changed.head(3).to_dict("records")
-        ]
-        more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
-        return f"{len(changed)} of {n} figures changed: {'; '.join(said)}{more}."
+            return _("None of {n} figures changed by more than chance from period to period.", n=n)
+        said = "; ".join(
+            _(
+                "{figure} from {before} to {after} since {day}",
+                figure=format_name(word_of(row["figure"], "figure")),
+                before=format_share(row["share_before"]),
+                after=format_share(row["share_after"]),
+                day=format_day(row["changed_at"]),
+            )
+            for row in changed.head(_MOST_SAID).to_dict("records")
+        )
+        counts = {"changed": len(changed), "n": n, "said": said}
+        if len(changed) > _MOST_SAID:
+            return _(
+                "{changed} of {n} figures changed: {said}, and {more} more.", more=len(changed) - _MOST_SAID, **counts
+            )
+        return _("{changed} of {n} figures changed: {said}.", **counts)
 
 
 def count_figures(funnel: Funnel, *, freq: Freq = "W") -> pd.DataFrame:
@@ -125,7 +138,7 @@ def count_members(members: pd.DataFrame, journeys: ibis.Table, *, freq: Freq = "
     counts = pd.crosstab(new["_period"], new["persona"])
     periods = pd.PeriodIndex(counts.index)
     counts, starts = counts[periods.end_time <= last], periods[periods.end_time <= last].start_time.to_series()
-    return _stack((f"persona {name}", starts, counts[name], counts.sum(axis=1)) for name in counts)
+    return _stack((_("persona {name}", name=name), starts, counts[name], counts.sum(axis=1)) for name in counts)
 
 
 def _stack(parts: Iterable[tuple[str, pd.Series, pd.Series, pd.Series]]) -> pd.DataFrame:
@@ -202,7 +215,7 @@ def _find_change(part: pd.DataFrame, seed: list[int]) -> dict[str, object]:
         return {}
     size, place = _scan(x[None, :], n)
     drawn = np.random.default_rng(seed).binomial(n.astype(int), share, size=(_N_DRAWS, len(n)))
-    by_chance, _ = _scan(drawn.astype(float), n)
+    by_chance, _place = _scan(drawn.astype(float), n)
     cut = int(place[0]) + 1
     (x0, x1), (n0, n1) = ((int(each[:cut].sum()), int(each[cut:].sum())) for each in (x, n))
     low, high = confint_proportions_2indep(x1, n1, x0, n0, method="newcomb")

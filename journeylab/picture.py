@@ -13,6 +13,9 @@ from pathlib import Path
 from journeylab.errors import ReportError
 from journeylab.formats import clean as clean
 from journeylab.formats import shorten as shorten
+from journeylab.language import current_language
+from journeylab.language import gettext as _
+from journeylab.words import head_of, word_of
 
 # Derived from Okabe and Ito (2008), darkened until each has a contrast of 3:1 on white and on our dark ground,
 # then moved apart as seen with protanopia, deuteranopia and tritanopia (Machado et al. 2009). One palette for both
@@ -44,6 +47,10 @@ _RIGHT_TO_LEFT = frozenset(("R", "AL", "AN"))
 _OPENED_BY = {")": "(", "]": "[", "}": "{", "»": "«", "”": "“"}
 # A tooltip holds the full name, unless a name is a whole document.
 _LONGEST_NAME = 300
+# Between the parts of a group that is one of several columns.
+_SEPARATOR = " · "
+# What `FunnelRules.labels` adds to the name of a step, or says in its place.
+_OPTIONAL, _OF_STEPS = " (optional)", re.compile(r"(\d+) of (\d+) steps")
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Write the picture to an `.svg` file (where it is one drawing) or an `.html` file; returns the path."""
         path = Path(path)
-        text = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>journeylab</title>{self.html}</html>'
+        head = f'<!doctype html><html lang="{current_language()}"><meta charset="utf-8"><title>journeylab</title>'
+        text = f"{head}{self.html}</html>"
         if path.suffix == ".svg":
             drawings = re.findall(r"<svg .*?</svg>", self.html, flags=re.DOTALL)
             if len(drawings) != 1:
@@ -142,6 +150,31 @@ def isolate(line: str) -> str:
     return "".join(parts) + line[done:]
 
 
+def name_group(group: str, by: str) -> str:
+    """How is a group of this column called, or of several columns at once? Data keep their names."""
+    return _SEPARATOR.join(word_of(part, by) for part in group.split(_SEPARATOR))
+
+
+def name_step(label: str) -> str:
+    """How is this step of a funnel called? Data keep their names, the words beside them are ours.
+
+    Examples
+    --------
+    >>> name_step("cart (optional)"), name_step("2 of 3 steps")
+    ('cart (optional)', '2 of 3 steps')
+    """
+    if label.endswith(_OPTIONAL):
+        return _("{step} (optional)", step=label.removesuffix(_OPTIONAL))
+    if found := _OF_STEPS.fullmatch(label):
+        return _("{i} of {n} steps", i=int(found[1]), n=int(found[2]))
+    return label
+
+
+def name_column(by: str) -> str:
+    """How is this column called, or several at once?"""
+    return _SEPARATOR.join(head_of(part) or part for part in by.split(_SEPARATOR))
+
+
 def text_width(text: str, size: float) -> float:
     """How many pixels does this text need at most, whatever font the reader has?
 
@@ -160,7 +193,12 @@ def fit(text: object, width: float, size: float) -> str:
     return line
 
 
-_EM = dict.fromkeys("iljtfrI.,:;'|! ()[]/\u202f\u2009", 0.36) | dict.fromkeys("mwMW@%…→", 1.0)
+_EM = (
+    dict.fromkeys("iljłtfrI.,:;'|! ()[]/·\u202f\u2009", 0.36)
+    | dict.fromkeys("жшщыюфмМФЫ", 0.9)
+    | dict.fromkeys("mwMW@%…→", 1.0)
+    | dict.fromkeys("ЖШЩЮ", 1.1)
+)
 
 
 def _em(char: str) -> float:

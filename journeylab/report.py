@@ -14,17 +14,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from journeylab import __version__
 from journeylab.disclosure import MASK, mask_secrets
 from journeylab.errors import ReportError
 from journeylab.freshness import describe_making
 from journeylab.kernels import kernel_manager, without_url_grammar
+from journeylab.language import Language, common_language, gettext, translate_markdown, use_language
 from journeylab.locks import locked
 from journeylab.parameters import Notebook, find_notebooks, match_parameters, read_notebook
 from journeylab.recording import RECORD_MIME
@@ -180,9 +181,13 @@ def _make_report(
     executed = _execute(notebook, given, tables, out=out, progress=progress)
     shown, saved = mask_secrets(parameters), sorted(tables.glob("*.csv"))
     values, intervals, data = _collect_records(executed)
+    lang = find_language(parameters)
+    with use_language(lang):
+        title, question = gettext(notebook.title), gettext(notebook.question)
     entry: Json = {
-        "title": notebook.title,
-        "question": notebook.question,
+        "title": title,
+        "question": question,
+        "lang": lang,
         "parameters": shown,
         "changed": [each.name for each in notebook.parameters if parameters[each.name] != each.default],
         "made_from": made_from,
@@ -195,19 +200,28 @@ def _make_report(
         "intervals": intervals,
         "tables": [path.name for path in saved],
     }
-    page = render_report(
-        executed,
-        name=notebook.name,
-        title=notebook.title,
-        heading=notebook.heading,
-        data=data,
-        versions=entry["versions"],
-        tables=saved,
-        parameters=[(each, shown[each.name], each.name in given) for each in notebook.parameters],
-    )
+    with use_language(lang):
+        page = render_report(
+            executed,
+            name=notebook.name,
+            title=title,
+            heading=gettext(notebook.heading),
+            data=data,
+            versions=entry["versions"],
+            tables=saved,
+            parameters=[
+                (replace(each, help=gettext(each.help)), shown[each.name], each.name in given)
+                for each in notebook.parameters
+            ],
+        )
     _write(work / f"{notebook.name}.html", page)
     _write_notebook(work / f"{notebook.name}.ipynb", executed)
     return entry
+
+
+def find_language(parameters: Mapping[str, object]) -> Language:
+    """In which language shall the report be? That of its parameter `lang`, if it has one that is a language."""
+    return next((lang for lang in get_args(Language) if parameters.get("lang") == lang), "en")
 
 
 def fill_parameters(notebook: Notebook, given: Mapping[str, object]) -> dict[str, object]:
@@ -293,6 +307,10 @@ def _execute(
         import nbformat
 
     source = nbformat.v4.upgrade(nbformat.read(notebook.path, as_version=4))
+    with use_language(find_language(fill_parameters(notebook, given))):
+        for cell in source.cells:
+            if cell.cell_type == "markdown":
+                cell.source = translate_markdown(cell.source)
     source.cells.append(nbformat.v4.new_code_cell(f'"{_END}"', metadata={"tags": [_END_TAG]}))
     _number_cells(source)
     watch = _Watch(notebook.name, source, progress)
@@ -455,14 +473,15 @@ def _publish(work: Path, folder: Path, entries: Mapping[str, Json]) -> None:
             earlier = read_run(folder)["reports"]
             _keep_others(folder, work, entries)
         versions = _list_versions()
-        run = {
+        run: Json = {
             "journeylab": versions["journeylab"],
             "created": _now(),
             "versions": versions,
             "reports": dict(sorted((earlier | dict(entries)).items())),
         }
         _write(work / "run.json", json.dumps(run, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-        _write(work / "index.html", render_run(folder.name, run))
+        with use_language(common_language(run["reports"].values())):
+            _write(work / "index.html", render_run(folder.name, run))
         _swap(work, folder)
 
 

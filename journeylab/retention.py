@@ -72,6 +72,7 @@ def count_retention(
     clock: Clock = "rolling",
     n_periods: int = 8,
     by: str | Sequence[str] | None = None,
+    min_group: int = 1,
     as_of: str | date | None = None,
 ) -> Retention:
     """Of the customers who started in the same period, how many come back after 1, 2, 3 … periods?
@@ -97,6 +98,9 @@ def count_retention(
         The last period.
     by
         Split the answer by these columns, as they stand at the start. A null is the group "(none)".
+    min_group
+        Where a cohort has fewer customers, all become longer: weeks for days, months for weeks. Where a month has fewer
+        still, the answer has no rows.
     as_of
         End of observation (UTC); default: the last event of `steps`.
 
@@ -120,6 +124,22 @@ def count_retention(
     members = _find_members(keep_events(seen, starts_on), asked, end)
     counts = members.mutate(watched=ibis.least(members.watched, n_periods + 1))
     sizes = counts.group_by(*asked.keys, "watched").agg(n=counts.count()).execute()
+    if len(sizes) and sizes.groupby(asked.keys)["n"].sum().min() < min_group:
+        longer = find_longer(period)
+        if longer is not None:
+            return count_retention(
+                steps,
+                start=start,
+                back=back,
+                period=longer,
+                mode=mode,
+                clock=clock,
+                n_periods=n_periods,
+                by=by,
+                min_group=min_group,
+                as_of=end,
+            )
+        sizes = sizes.iloc[:0]
     returned = _count_returned(keep_events(seen, returns_on), members, asked).execute()
     table = _tabulate_cells(sizes, returned, asked)
     overall = _pool(table, asked)
@@ -267,6 +287,12 @@ def check_choice(name: str, value: object, kind: object) -> None:
     options = get_args(kind)
     if value not in options:
         raise RuleError(f"{name} must be one of {', '.join(options)}; found {value!r}.{nearest(str(value), options)}")
+
+
+def find_longer(period: str) -> Period | None:
+    """Which is the next longer period? None behind months."""
+    longer: dict[str, Period] = {"D": "W", "W": "M"}
+    return longer.get(period)
 
 
 def check_frequency(where: str, freq: object) -> None:

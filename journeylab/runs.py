@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from journeylab.errors import ReportError
+from journeylab.language import common_language, use_language
 from journeylab.locks import locked
 from journeylab.picture import isolate, shorten
 from journeylab.templates import RUNS_MARK, choose_figures, render_runs, write_parameter
@@ -85,7 +86,9 @@ def _write_index(folder: Path) -> None:
     # Who comes second reads after the first has written, so the last page knows both runs.
     with locked(folder):
         partial = folder / ".index.html.partial"
-        partial.write_text(render_runs(folder.name, list_runs(folder)), encoding="utf-8", newline="\n")
+        runs = list_runs(folder)
+        with use_language(common_language(report for run in runs for report in run["reports"])):
+            partial.write_text(render_runs(folder.name, runs), encoding="utf-8", newline="\n")
         partial.replace(folder / "index.html")
 
 
@@ -96,8 +99,8 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     -------
     list of dict
         All as text: name, href, created, state ("whole", "failed", "damaged"), span (first and last day of the data),
-        reports (a list of title, href, headline, figures), parameters (pairs: those that differ from the notebook's
-        default) and failed (pairs: a notebook's name and where it is kept as far as it came).
+        reports (a list of title, lang, href, headline, figures), parameters (pairs: those that differ from the
+        notebook's default) and failed (pairs: a notebook's name and where it is kept as far as it came).
     """
     places = sorted(_find_runs(folder))
     return sorted((_describe(place, folder) for place in places), key=lambda run: run["created"], reverse=True)
@@ -157,6 +160,7 @@ def _describe_whole(run: Path, folder: Path) -> dict[str, Any]:
         reports.append(
             {
                 "title": _clean(entry.get("title") or name),
+                "lang": _clean(entry.get("lang") or "en"),
                 "href": _link(run / f"{name}.html", folder),
                 "headline": _clean(entry["values"].get("headline") or ""),
                 "figures": [

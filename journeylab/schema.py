@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import ibis
 
 from journeylab.errors import SchemaError
+from journeylab.language import mark as N_
 
 REQUIRED = ("customer_id", "event", "timestamp")
 
@@ -76,52 +77,58 @@ class Problem:
 #: In order of precedence: a row is counted under the first that fits.
 PROBLEMS = {
     "null_customer": Problem(
-        "customer_id", "without a customer", "fill the ids in the source, or set these rows aside", "drop_null_customer"
+        "customer_id",
+        N_("without a customer"),
+        N_("fill the ids in the source, or set these rows aside"),
+        "drop_null_customer",
     ),
     "damaged_id": Problem(
         "customer_id",
-        "with an id that a spreadsheet has rounded (1.22E+17)",
-        "export the ids again as text: their digits are lost here",
+        N_("with an id that a spreadsheet has rounded (1.22E+17)"),
+        N_("export the ids again as text: their digits are lost here"),
         "drop_damaged_id",
         "keep_damaged_id",
     ),
     "null_event": Problem(
-        "event", "without an event", "name the events in the source, or set these rows aside", "drop_null_event"
+        "event", N_("without an event"), N_("name the events in the source, or set these rows aside"), "drop_null_event"
     ),
     "null_timestamp": Problem(
-        "timestamp", "without a time", "fill the times in the source, or set these rows aside", "drop_null_timestamp"
+        "timestamp",
+        N_("without a time"),
+        N_("fill the times in the source, or set these rows aside"),
+        "drop_null_timestamp",
     ),
     "unparsed_timestamp": Problem(
         "timestamp",
-        "with a time that cannot be read",
-        'pass timestamp_format= (such as "%d.%m.%Y %H:%M")',
+        N_("with a time that cannot be read"),
+        N_('pass timestamp_format= (such as "%d.%m.%Y %H:%M")'),
         "drop_unparsed_timestamp",
     ),
     "epoch_zero": Problem(
         "timestamp",
-        "in 1970 (an epoch of zero, or a wrong unit)",
-        "check the export, or pass epoch= with the unit",
+        N_("in 1970 (an epoch of zero, or a wrong unit)"),
+        N_("check the export, or pass epoch= with the unit"),
         "drop_epoch_zero",
         "keep_epoch_zero",
     ),
     "mixed_epoch": Problem(
         "timestamp",
-        "with another epoch unit than most",
-        "pass epoch= with the unit if it is one after all",
+        N_("with another epoch unit than most"),
+        N_("pass epoch= with the unit if it is one after all"),
         "drop_mixed_epoch",
         "keep_mixed_epoch",
     ),
     "unparsed_number": Problem(
         "value, score, seq",
-        "with a number that cannot be read",
-        "pass decimal= with their decimal mark, or set these rows aside",
+        N_("with a number that cannot be read"),
+        N_("pass decimal= with their decimal mark, or set these rows aside"),
         "drop_unparsed_number",
         "keep_unparsed_number",
     ),
     "duplicate": Problem(
         "all columns",
-        "that repeat an earlier row in every column",
-        "keep one of each, or keep them all if they are real",
+        N_("that repeat an earlier row in every column"),
+        N_("keep one of each, or keep them all if they are real"),
         "drop_duplicate",
         "keep_duplicate",
     ),
@@ -129,15 +136,15 @@ PROBLEMS = {
 
 #: How a time was read, for the load report.
 TIMES = {
-    "utc_offset": "with their own offset from UTC",
-    "naive": "without a zone, read as UTC (pass tz= if the clock was another)",
-    "local": "without a zone, read as local time in tz",
-    "local_gap": "at a local time that was skipped when summer time began",
-    "local_overlap": "at a local time that happened twice when summer time ended, read as the later",
-    "epoch_s": "as seconds since 1970",
-    "epoch_ms": "as milliseconds since 1970",
-    "epoch_us": "as microseconds since 1970",
-    "epoch_ns": "as nanoseconds since 1970",
+    "utc_offset": N_("with their own offset from UTC"),
+    "naive": N_("without a zone, read as UTC (pass tz= if the clock was another)"),
+    "local": N_("without a zone, read as local time in tz"),
+    "local_gap": N_("at a local time that was skipped when summer time began"),
+    "local_overlap": N_("at a local time that happened twice when summer time ended, read as the later"),
+    "epoch_s": N_("as seconds since 1970"),
+    "epoch_ms": N_("as milliseconds since 1970"),
+    "epoch_us": N_("as microseconds since 1970"),
+    "epoch_ns": N_("as nanoseconds since 1970"),
 }
 
 

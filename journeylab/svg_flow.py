@@ -8,8 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from journeylab.errors import RuleError
-from journeylab.formats import format_count, format_share
+from journeylab.formats import format_share
+from journeylab.language import gettext as _
 from journeylab.picture import NEUTRAL, Picture, as_nothing, as_svg, colours_of, fit, number, safe, shorten
+from journeylab.words import unit_of, word_of
 
 # The distance of two columns, the width of a node, the room above the nodes, and the least height of a label.
 _COLUMN, _NODE, _TOP, _LINE = 190.0, 12.0, 76.0, 18.0
@@ -47,7 +49,7 @@ def draw_flow(flows: pd.DataFrame, *, unit: str = "journey") -> Picture:
         When more or fewer leave an event than arrived at it.
     """
     if flows.empty:
-        return as_nothing(f"No {unit} to draw: none has ended yet, or none was passed.")
+        return as_nothing(_("No {unit} to draw: none has ended yet, or none was passed.", unit=unit_of(unit, 1)))
     links, columns = _read_flows(flows)
     total = sum(columns[0].values())
     names = _flow_order(columns)
@@ -58,10 +60,12 @@ def draw_flow(flows: pd.DataFrame, *, unit: str = "journey") -> Picture:
         drawn.append(_ribbons(step, links[step - 1], here, there, colours, total))
     for step, column in enumerate(placed, start=1):
         x = (step - 1) * _COLUMN
-        drawn.append(f'<text class="s" x="{number(x)}" y="58">step {step}</text>')
+        head = _("step {step}", step=step)
+        drawn.append(f'<text class="s" x="{number(x)}" y="58">{head}</text>')
         drawn += [_flow_node(node, x, colours, total) for node in column.values()]
-    title = f"The first {len(columns)} steps of {format_count(total)} {unit}s"
-    below = f"Height: number of {unit}s. Every column adds up to all {format_count(total)}."
+    title = _("The first {steps} steps of {n} {units}", steps=len(columns), n=total, units=unit_of(unit, total))
+    # As behind a zero, which is the plural in English and the genitive of the plural in Polish and Russian.
+    below = _("Height: number of {units}. Every column adds up to all {n}.", units=unit_of(unit, 0), n=total)
     heads = f'<text class="h" x="0" y="18">{safe(title)}</text><text class="m" x="0" y="38">{below}</text>'
     height = max(node.label_y + _LINE for column in placed for node in column.values())
     body = heads + "".join(drawn)
@@ -155,7 +159,7 @@ def _ribbons(
                 if height < _THINNEST:
                     threads.append(path)
                     continue
-                ends = "ended before" if name is None else f"{_short(name)} → {_short(following)}"
+                ends = _("ended before") if name is None else f"{_short(name)} → {_short(following)}"
                 paths.append(f'<path d="{path}"><title>{ends}: {_of_total(n, total)}</title></path>')
         if threads:
             # Too thin to point at: the node's tooltip and the table have these numbers.
@@ -173,7 +177,7 @@ def _ribbon(x0: float, x1: float, y0: float, y1: float, height: float) -> str:
 
 
 def _of_total(n: int, total: int) -> str:
-    return f"{format_count(n)} of {format_count(total)} ({format_share(n / total)})"
+    return _("{n} of {total} ({share})", n=n, total=total, share=format_share(n / total))
 
 
 def _short(name: str | None) -> str:
@@ -197,14 +201,13 @@ def _paint(name: str | None, colours: dict[str, str]) -> str:
 
 
 def _ended(name: str | None, longest: int = 300) -> str:
-    return "ended" if name is None else shorten(name, longest)
+    return _("ended") if name is None else shorten(word_of(name, "event"), longest)
 
 
 def _flow_words(columns: list[_Counts], total: int) -> str:
     words = []
     for step, column in enumerate(columns, start=1):
         largest = sorted(column, key=lambda name: (-column[name], name is None, str(name)))[:3]
-        words.append(
-            f"Step {step}: " + ", ".join(f"{_ended(name, 60)} {format_share(column[name] / total)}" for name in largest)
-        )
+        events = ", ".join(f"{_ended(name, 60)} {format_share(column[name] / total)}" for name in largest)
+        words.append(_("Step {step}: {events}", step=step, events=events))
     return "; ".join(words) + "."

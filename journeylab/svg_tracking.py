@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from journeylab.figures import drawing_style, new_axes, picture_of
-from journeylab.formats import format_count, format_share
+from journeylab.formats import format_share
+from journeylab.language import gettext as _
 from journeylab.picture import NEUTRAL, Picture, colour_of, shorten
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def plot_tracking(tracking: Tracking, *, ax: Axes | None = None) -> Axes:
             is_marked = rows["period"].isin(drifted.loc[drifted["persona"] == persona, "period"])
             ax.plot(x[is_marked], y[is_marked], "D", markersize=12, markerfacecolor="none", markeredgecolor=colour)
         if len(drifted):
-            ax.plot([], [], "D", markerfacecolor="none", color=NEUTRAL, label="behaves differently than in the fit")
+            ax.plot([], [], "D", markerfacecolor="none", color=NEUTRAL, label=_("behaves differently than in the fit"))
         for name, rows in new.groupby("name"):
-            label = f"new: {shorten(name, _LONGEST_NAME)}, {_say_shares(rows)}"
+            label = _("new: {name}, {shares}", name=shorten(name, _LONGEST_NAME), shares=_say_shares(rows))
             ax.plot(rows["period"].map(place), rows["share"], "*", markersize=14, color=NEUTRAL, label=label)
         _number_lines(ax, shares[shares["period"] == tracking.periods["period"].iloc[-1]], len(place) - 1, top)
         _set_axes(ax, tracking.periods, top)
@@ -52,12 +53,14 @@ def plot_tracking(tracking: Tracking, *, ax: Axes | None = None) -> Axes:
 def draw_tracking(tracking: Tracking) -> Picture:
     """Show the personas over time in a report."""
     words = "; ".join(
-        f"{shorten(rows['name'].iloc[-1], 60)} {_say_shares(rows)}" for _, rows in tracking.shares.groupby("persona")
+        f"{shorten(rows['name'].iloc[-1], 60)} {_say_shares(rows)}"
+        for _persona, rows in tracking.shares.groupby("persona")
     )
-    return picture_of(plot_tracking(tracking), f"{_TITLE}: {words}. {tracking.headline}")
+    return picture_of(plot_tracking(tracking), f"{_title()}: {words}. {tracking.headline}")
 
 
-_TITLE = "Share of each persona in a period's customers"
+def _title() -> str:
+    return _("Share of each persona in a period's customers")
 
 
 def _say_shares(rows: pd.DataFrame) -> str:
@@ -80,10 +83,14 @@ def _set_axes(ax: Axes, periods: pd.DataFrame, top: float) -> None:
         ax.tick_params(axis="x", rotation=60)
     ax.set_xlim(-0.3, len(names) - 0.7)
     ax.set_ylim(0, top)
-    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-    sizes = dict.fromkeys(format_count(n) for n in (periods["n"].min(), periods["n"].max()))
-    ax.set_xlabel(f"{' to '.join(sizes)} customers in a period; with 95 % intervals")
-    ax.set_title(_TITLE, loc="left")
+    ax.yaxis.set_major_formatter(lambda share, _place: f"{100 * share:.0f} %")
+    least, most = int(periods["n"].min()), int(periods["n"].max())
+    if least == most:
+        sizes = _("{n} customers in a period; with 95 % intervals", n=most)
+    else:
+        sizes = _("{least} to {most} customers in a period; with 95 % intervals", least=least, most=most)
+    ax.set_xlabel(sizes)
+    ax.set_title(_title(), loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     below = -0.2 if len(names) <= 5 else -0.34
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.08, below), borderaxespad=0, fontsize=9)

@@ -124,7 +124,7 @@ def draw_heat_table(grid: pd.DataFrame, *, title: str, corner: str, alt: str, no
         for name in grid.columns
     )
     rows = "".join(
-        f'<tr><th scope="row" title="{safe(name)}">{escape(shorten(name, 24))}</th>'
+        f'<tr><th scope="row" title="{safe(name)}">{escape(shorten(name, 28))}</th>'
         + "".join(_heat_cell(value, top) for value in values)
         + "</tr>"
         for name, values in zip(grid.index, grid.to_numpy(), strict=True)
@@ -231,6 +231,8 @@ def _format_number(name: str, *, whole: bool) -> Format:
         return format_points
     if name.startswith(("share", "conversion", "probability")) or name.endswith("_share"):
         return format_share
+    if name == "nps":
+        return lambda value: format_number(value, 1, signed=True)
     if name in ("p", "q") or name.startswith("p_"):
         return lambda value: f"< {format_number(0.001, 3)}" if value < 0.001 else format_number(value, 3)
     if whole or name == "n" or (name.startswith("n_") and not name.endswith("_mean")):

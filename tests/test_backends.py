@@ -171,7 +171,15 @@ def ask_segments(steps: ibis.Table) -> None:
     jl.score_rfm(steps).execute()
 
 
+def ask_conformance(steps: ibis.Table) -> None:
+    journeys = jl.build_journeys(steps, RULES)
+    for by in ("plan", "first_channel"):
+        plan = jl.PlannedPath(["a", "buy"], ignore="b")
+        jl.check_conformance(steps, journeys, plan, by=by).journeys.execute()
+
+
 QUESTIONS = (
+    ask_conformance,
     *(ask_steps, ask_journeys, ask_funnel, ask_walks),
     *(ask_conversion, ask_before_after, ask_leaving, ask_accounts, ask_retention),
     *(ask_transitions, ask_matrix, ask_flows, ask_variants),

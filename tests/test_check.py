@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import journeylab as jl
+from journeylab.language import use_language
 from journeylab.resources import find_shipped
 from journeylab.schema import PROBLEMS, TIMES
 
@@ -163,6 +164,21 @@ def test_the_report_reads_well(dirty: ibis.Table) -> None:
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert f"{report.n_used:,} events" in html
+
+
+@pytest.mark.parametrize(
+    ("lang", "head", "aside"), [("pl", "Zdarzenia: ", "odłożone"), ("ru", "Событий: ", "отложено")]
+)
+def test_other_languages_say_the_same_of_the_same_data(dirty: ibis.Table, lang: str, head: str, aside: str) -> None:
+    plain = jl.check_events(dirty)
+    with use_language(lang):
+        report = jl.check_events(dirty)
+        lines = str(report).splitlines()
+    pd.testing.assert_frame_equal(report.checks.drop(columns="meaning"), plain.checks.drop(columns="meaning"))
+    assert not set(report.checks["meaning"]) & set(plain.checks["meaning"])
+    assert lines[0].startswith(head)
+    assert sum(line.startswith(f"  {aside} ") for line in lines) == (plain.checks["state"] == "set aside").sum()
+    assert len({line.index(" %") for line in lines[1:]}) == 1
 
 
 def check(

@@ -368,6 +368,17 @@ def test_cohorts_of_six_customers_by_hand(six: ibis.Table) -> None:
         assert count_cohorts(build_funnel(six, rules), "W")["is_immature"].tolist() == [is_immature, *[False] * 7, True]
 
 
+def test_small_cohorts_make_longer_ones(six: ibis.Table) -> None:
+    funnel = build_funnel(six, FunnelRules(["shop", "pay"], within="7D"))
+    assert count_cohorts(funnel, "D", min_group=1)["n"].sum() == 6
+    # In every week and every month somebody is alone.
+    assert count_cohorts(funnel, "D", min_group=2).empty
+    alone = build_funnel(six, FunnelRules(["shop", "pay"], within="7D"), as_of="2026-01-20")
+    days, weeks = (count_cohorts(alone, freq, min_group=4) for freq in ("D", "W"))
+    pd.testing.assert_frame_equal(days, weeks)
+    assert weeks["n"].tolist()[0] == 5
+
+
 def test_wrong_questions_are_refused(six: ibis.Table) -> None:
     funnel = build_funnel(six, FunnelRules(["shop", "cart", "pay"], within="7D"))
     text = (

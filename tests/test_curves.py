@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 
 import journeylab as jl
 from journeylab.curves import draw_cohorts, draw_retention, draw_time_to_convert, plot_cohorts, plot_time_to_convert
+from journeylab.language import use_language
 
 mpl.use("Agg")
 
@@ -95,6 +96,15 @@ def test_words_of_the_pictures() -> None:
     )
     picture = draw_time_to_convert(make_curve([0, 60], [0.0, 0.1]))
     assert picture.alt == "Share converted by time since the start, with 95 % band. At the end: All: 10.0 %."
+
+
+def test_dates_are_written_as_in_the_language() -> None:
+    with use_language("pl"):
+        ax = plot_cohorts(make_cohorts())
+        ax.figure.canvas.draw()
+        labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert any(re.fullmatch(r"\d+ \w+ 2026", label) for label in labels), labels
+    assert not any("-" in label for label in labels)
 
 
 def test_nobody_started() -> None:

@@ -16,6 +16,7 @@ from traitlets import TraitError
 import journeylab as jl
 from journeylab.engine import store
 from journeylab.errors import RuleError
+from journeylab.language import use_language
 from journeylab.resources import find_shipped
 
 N_FEW = 150
@@ -164,7 +165,22 @@ def test_without_rules_the_stages_are_asked(six: ibis.Table) -> None:
         "help",
     }
     assert explorer.controls["by"].options == (("no groups", ""), ("channel", "channel"))
-    assert "account" not in explorer.controls["unit"].options
+    assert "account" not in [unit for _, unit in explorer.controls["unit"].options]
+
+
+@pytest.mark.parametrize(
+    ("lang", "units"),
+    [("pl", ["klient", "podróż", "sesja", "próba"]), ("ru", ["клиент", "путь", "сессия", "попытка"])],
+)
+def test_menus_are_translated_and_their_values_stay(six: ibis.Table, lang: str, units: list[str]) -> None:
+    plain = jl.explore_funnel(six)
+    with use_language(lang):
+        explorer = jl.explore_funnel(six)
+        choose(explorer, unit="journey", order="any")
+    choose(plain, unit="journey", order="any")
+    assert [word for word, _ in explorer.controls["unit"].options] == units
+    assert not {word for word, _ in explorer.controls["order"].options} & {"ordered", "strict", "any"}
+    assert explorer.code == plain.code
 
 
 @pytest.mark.parametrize(
@@ -317,7 +333,7 @@ def test_a_report_shows_the_answers_and_no_widget(report: jl.ReportRun) -> None:
     assert page.tags.count("svg") == 2
     assert "jl.FunnelRules(" in page.text
     assert 'within="7D"' in page.text
-    assert "<script" not in report.html.read_text(encoding="utf-8")
+    assert page.tags.count("script") == 2, "those of the page"
     assert report.values["headline"] in page.text.replace("\N{NO-BREAK SPACE}", " ")
     # The one path is that of the data, which a parameter names.
     assert set(jl.check_report(report.folder)["kind"]) <= {"path"}

@@ -42,11 +42,17 @@ ORDER = (
         "contrasts",
         "segments",
         "personas",
+        "feedback",
+        "planned_path",
+        "alignment",
+        "deviations",
+        "conformance",
+        "journeymap",
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
     *("disclosure", "locks", "loading", "recording", "explore", "parameters", "freshness", "kernels"),
     *("templates", "runs", "diff", "report", "printing"),
-    *("worker", "plan", "batch"),
+    *("worker", "plan", "batch", "messages"),
     *("cli", "__main__"),
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -14,6 +14,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from journeylab.errors import RuleError
+from journeylab.language import use_language
 from journeylab.plots import (
     draw_k_search,
     draw_step_matrix,
@@ -159,6 +160,14 @@ class TestKSearch:
         ax = plot_k_search(K_SEARCH)
         assert "chosen: k = 2" in words(ax.texts)
         assert ax.lines[0].get_xydata().tolist() == [[1, -9.0], [2, -8.0], [3, -8.1]]
+
+    def test_numbers_are_written_as_in_the_language(self):
+        with use_language("pl"):
+            ax = plot_k_search(K_SEARCH)
+            ax.figure.canvas.draw()
+            ticks = words(ax.get_yticklabels())
+        assert any("," in tick for tick in ticks)
+        assert not any("." in tick for tick in ticks)
 
     def test_picture(self):
         assert draw_k_search(K_SEARCH).alt == "Log-likelihood per held-out customer for k from 1 to 3; chosen: k = 2."

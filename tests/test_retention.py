@@ -257,6 +257,20 @@ def test_overall_is_pooled_and_no_mean_of_shares(con: ibis.BaseBackend) -> None:
     assert (pooled["low"], pooled["high"]) == proportion_confint(14, 25, method="wilson")
 
 
+def test_small_cohorts_make_longer_ones(con: ibis.BaseBackend) -> None:
+    steps = make_steps(WEEKS, con=con)
+    asked = {"n_periods": 2, "as_of": "2026-06-01"}
+    assert count_retention(steps, min_group=1, **asked).table["n_cohort"].min() == 1
+    # Two start in the first week and one in another: together they are the three of March.
+    joined, months = count_retention(steps, min_group=2, **asked), count_retention(steps, period="M", **asked)
+    assert joined.period == "M"
+    pd.testing.assert_frame_equal(joined.table, months.table)
+    assert joined.table["n_cohort"].unique().tolist() == [3]
+    nobody = count_retention(steps, min_group=4, **asked)
+    assert nobody.table.empty
+    assert nobody.overall["n"].sum() == 0
+
+
 def test_start_itself_is_no_return(con: ibis.BaseBackend) -> None:
     def back_at_once(**seq: Any) -> int:
         rows = [

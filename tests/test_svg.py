@@ -12,6 +12,7 @@ import pytest
 
 from journeylab.cards import draw_personas
 from journeylab.errors import ReportError, RuleError
+from journeylab.language import use_language
 from journeylab.picture import HEAT, HEAT_TEXT_TURNS, PALETTE, Picture, clean, colour_of, colours_of, fit, shorten
 from journeylab.picture import text_width as width_of
 from journeylab.svg_flow import draw_flow
@@ -186,6 +187,34 @@ class TestEveryPicture:
 
     def test_long_names_stay_small(self, events):
         assert all(len(picture.html) < 150_000 for picture in all_pictures(events))
+
+
+@pytest.mark.parametrize("lang", ["pl", "ru"])
+class TestOtherLanguages:
+    """Words there are longer, and the pictures as wide as in English."""
+
+    def test_no_label_touches_another_or_leaves_the_picture(self, lang):
+        with use_language(lang):
+            pictures = [*all_pictures(FIVE), draw_funnel(make_funnel(groups=("web", "(other)"), within=None))]
+        for picture in pictures:
+            root = parse(picture)
+            assert overlaps(root) == []
+            for svg in root.iter("svg"):
+                width = float(svg.get("viewBox").split()[2])
+                assert [text for left, right, _, _, text in boxes(svg) if left < 0 or right > width] == []
+
+    def test_says_its_language(self, lang, tmp_path):
+        with use_language(lang):
+            page = draw_flow(make_flows()).save(tmp_path / "flow.html").read_text(encoding="utf-8")
+        assert f'<html lang="{lang}">' in page
+        assert "The first" not in page
+
+    def test_names_from_data_stay(self, lang):
+        events = ("purchase", "checkout", "lead")
+        with use_language(lang):
+            for picture in (draw_funnel(make_funnel(events)), draw_flow(make_flows(events))):
+                texts = " ".join(text for *_, text in boxes(parse(picture)))
+                assert all(event in texts for event in events)
 
 
 class TestFunnel:

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from journeylab.formats import format_count
+from journeylab.formats import format_count, format_number
+from journeylab.language import gettext as _
 from journeylab.personas.family import Family, Predict, Rows, Weights
 from journeylab.personas.stability import bootstrap_personas, part_customers, search_null
 
@@ -93,7 +94,7 @@ def choose_personas(
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 
-    with tqdm(total=2 + n_boot + 6 * _LOGS, desc="personas", unit="fit", disable=not progress) as bar:
+    with tqdm(total=2 + n_boot + 6 * _LOGS, desc=_("personas"), unit=_("fit"), disable=not progress) as bar:
         k_search = family.score_k(sorted({1, *ks}), seed)
         bar.update()
         k = ks[0] if len(ks) == 1 else _read_chosen(k_search)
@@ -144,15 +145,26 @@ def _judge(
     elif not any(is_above):
         # a score that can speak for one persona has spoken: there are several kinds, but who is which nobody can tell
         verdict = "weak" if _judges_one(k_search) else "none"
-        but = "explain the customers better than one, but " if verdict == "weak" else ""
-        what = f"{k} personas {but}are found again no better than where there is only one"
+        if verdict == "weak":
+            what = _(
+                "{k} personas explain the customers better than one, but are found again no better than where there is "
+                "only one",
+                k=k,
+            )
+        else:
+            what = _("{k} personas are found again no better than where there is only one", k=k)
     elif len(doubtful) or not all(is_above):
         verdict, what = "weak", _tell_doubts(k, doubtful)
     else:
-        verdict, what = "clear", f"All {k} personas are found again when customers are redrawn"
-    reason = (
-        f"{what} (mean Jaccard {jaccard.mean():.2f}, in logs of one persona up to {null_jaccard:.2f}; prediction "
-        f"strength {strength:.2f}, there up to {null_strength:.2f})."
+        verdict, what = "clear", _("All {k} personas are found again when customers are redrawn", k=k)
+    reason = _(
+        "{finding} (mean Jaccard {jaccard}, in logs of one persona up to {null_jaccard}; prediction strength "
+        "{strength}, there up to {null_strength}).",
+        finding=what,
+        jaccard=format_number(jaccard.mean()),
+        null_jaccard=format_number(null_jaccard),
+        strength=format_number(strength),
+        null_strength=format_number(null_strength),
     )
     return Choice(k, k_search, stability, strength, null_jaccard, null_strength, verdict, reason)
 
@@ -175,18 +187,28 @@ def _bound_null(figures: Weights) -> float:
 
 
 def _tell_one(k_search: pd.DataFrame, family: Family) -> str:
-    customers, most = f"{format_count(family.weights.sum())} customers", int(k_search["k"].max())
+    n, most = format_count(family.weights.sum()), int(k_search["k"].max())
     if most == 1:
-        return f"{customers} are too few, or too much alike, to be told apart"
-    others = f"{most} do" if len(k_search) == 2 else f"any number up to {most} does"
-    return f"One persona explains the {customers} as well as {others}"
+        return _("{n} customers are too few, or too much alike, to be told apart", n=n)
+    if len(k_search) == 2:
+        return _("One persona explains the {n} customers as well as {k} do", n=n, k=most)
+    return _("One persona explains the {n} customers as well as any number up to {k} does", n=n, k=most)
 
 
 def _tell_doubts(k: int, doubtful: pd.DataFrame) -> str:
     if doubtful.empty:
-        return f"{k} personas stand out from those of customers who are all alike by one measure only"
+        return _("{k} personas stand out from those of customers who are all alike by one measure only", k=k)
     # rounded down, lest 0.749 be said to be less than 0.75
     shown = np.floor(100 * doubtful["jaccard"]) / 100
-    numbers = [f"{persona} ({jaccard:.2f})" for persona, jaccard in zip(doubtful["persona"], shown, strict=True)]
-    listed = " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
-    return f"Of {k} personas, less than {_STABLE} is found again of {listed} when customers are redrawn"
+    numbers = [
+        f"{persona} ({format_number(jaccard)})" for persona, jaccard in zip(doubtful["persona"], shown, strict=True)
+    ]
+    listed = numbers[-1]
+    if len(numbers) > 1:
+        listed = _("{several} and {last}", several=", ".join(numbers[:-1]), last=numbers[-1])
+    return _(
+        "Of {k} personas, less than {least} is found again of {listed} when customers are redrawn",
+        k=k,
+        least=format_number(_STABLE),
+        listed=listed,
+    )

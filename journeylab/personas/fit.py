@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from journeylab.engine import drop, store
 from journeylab.errors import RuleError, nearest
 from journeylab.formats import format_interval, format_name, format_share
+from journeylab.language import gettext as _
 from journeylab.personas.assigning import MarkovPersonas, fit_markov
 from journeylab.personas.choose import Verdict, choose_personas
 from journeylab.personas.counting import MarkovRules, count_moves
@@ -24,7 +25,7 @@ from journeylab.personas.drawing import draw_customers
 from journeylab.personas.features import FeatureRules, feature_family, fit_features, measure_customers
 from journeylab.personas.histories import read_sequences
 from journeylab.personas.markov_family import markov_family
-from journeylab.personas.naming import Language, name_personas
+from journeylab.personas.naming import name_personas
 from journeylab.personas.sequences import fit_sequences, sequence_family
 from journeylab.personas.tallying import tally_members
 from journeylab.personas.typical import find_typical
@@ -122,10 +123,14 @@ class Personas:
         """What is the answer in one sentence?"""
         n, largest = int(self.summary["n"].sum()), self.summary.iloc[0]
         if len(self.summary) == 1:
-            return f"One persona for all {n:,} customers."
-        return (
-            f"{len(self.summary)} personas of {n:,} customers; the largest, {format_name(largest['name'])}, "
-            f"is {format_share(largest['share'])} ({format_interval(largest['low'], largest['high'], format_share)})."
+            return _("One persona for all {n} customers.", n=n)
+        return _(
+            "{k} personas of {n} customers; the largest, {name}, is {share} ({interval}).",
+            k=len(self.summary),
+            n=n,
+            name=format_name(largest["name"]),
+            share=format_share(largest["share"]),
+            interval=format_interval(largest["low"], largest["high"], format_share),
         )
 
     def assign(self, steps: ibis.Table, journeys: ibis.Table | None = None) -> pd.DataFrame:
@@ -157,9 +162,12 @@ class Personas:
         return save_personas(self, path)
 
     def _repr_html_(self) -> str:
-        # names and events come from data: to_html escapes them, and the classes keep $x$ from becoming a formula
-        table = self.summary.to_html(index=False, na_rep="–", classes=["tex2jax_ignore", "mathjax_ignore"])
-        return f"<p>Personas; base of the shares: all {self.summary['n'].sum():,} customers</p>{table}"
+        from journeylab.tables import show_table
+
+        caption = _("Personas; base of the shares: all {n} customers", n=self.summary["n"].sum())
+        table = show_table(self.summary, caption=caption)._repr_html_()
+        # The classes keep $x$ in a name from becoming a formula.
+        return f'<div class="tex2jax_ignore mathjax_ignore">{table}</div>'
 
 
 def fit_personas(
@@ -171,13 +179,13 @@ def fit_personas(
     seed: int = 0,
     k_max: int = 8,
     customers: pd.DataFrame | ibis.Table | Sequence[str] | None = None,
-    lang: Language = "en",
     progress: bool = False,
 ) -> Personas:
     """Which kinds of customer are there, by what they do?
 
     Of more than 200,000 customers so many are drawn to find the personas; then all are assigned, in one pass inside the
-    engine. Open journeys count as far as they went. Neither names nor the order of rows matter.
+    engine. Open journeys count as far as they went. Neither names nor the order of rows matter. What they are called is
+    said in the language of `set_language`.
 
     Parameters
     ----------
@@ -197,8 +205,6 @@ def fit_personas(
         The largest k that "auto" tries.
     customers : DataFrame, ibis.Table or names of columns of `steps`, optional
         Attributes to describe the personas by, such as age: one row per customer. They play no part in who is which.
-    lang : "en", "pl" or "ru"
-        Of the names.
     progress : bool
         Show a bar.
 
@@ -230,7 +236,6 @@ def fit_personas(
         transitions,
         sizes=tally.sizes["n"].tolist(),
         unstable=stability.loc[~stability["is_stable"], "persona"],
-        lang=lang,
     )
     return Personas(
         summary=summarise_personas(tally, transitions, names),

@@ -1,62 +1,43 @@
-"""Short names from what sets each persona apart, in English, Polish and Russian."""
+"""Short names from what sets each persona apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from journeylab.errors import RuleError, nearest
+from journeylab.language import gettext as _
+from journeylab.language import mark as N_
 
 if TYPE_CHECKING:
     from journeylab.personas.fit import Personas
-
-Language = Literal["en", "pl", "ru"]
 
 _LEAST_EFFECT = 0.2  # Cohen (1988): a small difference; less names nobody
 _LEAST_QUALITY = 0.5  # a medium one: a word beside the events must be worth its place
 _P = 0.05
 _LONGEST = 3  # marks in a name
 # Some words are true of a range only: about one journey per customer, more than half of the events.
-_BELOW, _FROM = {"one visit": 1.1}, {"channel": 0.5}
+_BELOW, _FROM = {"one visit": 1.1}, {"mostly {name}": 0.5}
 
-# Names from data stand by themselves or after a word that asks for no case: what data say is never inflected.
-_TEXTS = {
-    "everyone": {"en": "everyone", "pl": "wszyscy", "ru": "все"},
-    "nobody": {"en": "nobody", "pl": "nikt", "ru": "никто"},
-    "unstable": {"en": "persona {} (unstable)", "pl": "persona {} (niestabilna)", "ru": "персона {} (неустойчива)"},
-    "start": {"en": "start", "pl": "początek", "ru": "начало"},
-    "end": {"en": "end", "pl": "koniec", "ru": "конец"},
-    "quick": {"en": "quick", "pl": "szybcy", "ru": "быстрые"},
-    "slow": {"en": "slow", "pl": "powolni", "ru": "медленные"},
-    "soon": {"en": "quick to the goal", "pl": "krótka droga do celu", "ru": "короткий путь к цели"},
-    "late": {"en": "slow to the goal", "pl": "długa droga do celu", "ru": "долгий путь к цели"},
-    "returning": {"en": "returning", "pl": "powracający", "ru": "возвращающиеся"},
-    "one visit": {"en": "one visit", "pl": "jedna wizyta", "ru": "один визит"},
-    "high value": {"en": "high value", "pl": "wysoka wartość", "ru": "высокая ценность"},
-    "low value": {"en": "low value", "pl": "niska wartość", "ru": "низкая ценность"},
-    "goal": {"en": "often reach the goal", "pl": "często osiągają cel", "ru": "часто достигают цели"},
-    "no goal": {"en": "rarely reach the goal", "pl": "rzadko osiągają cel", "ru": "редко достигают цели"},
-    "channel": {"en": "mostly {}", "pl": "głównie {}", "ru": "в основном {}"},
-}
-
-# A trait of `compare_segments`, and whether there is more of it than elsewhere
+# A trait of `compare_segments`, and whether there is more of it than elsewhere. Names from data stand by themselves or
+# after a word that asks for no case: what data say is never inflected.
 _WORDS = {
-    ("tempo", False): "quick",
-    ("tempo", True): "slow",
-    ("time_to_goal", False): "soon",
-    ("time_to_goal", True): "late",
-    ("journeys", True): "returning",
-    ("journeys", False): "one visit",
-    ("value", True): "high value",
-    ("value", False): "low value",
-    ("conversion", True): "goal",
-    ("conversion", False): "no goal",
-    ("channel", True): "channel",
+    ("tempo", False): N_("quick"),
+    ("tempo", True): N_("slow"),
+    ("time_to_goal", False): N_("quick to the goal"),
+    ("time_to_goal", True): N_("slow to the goal"),
+    ("journeys", True): N_("returning"),
+    ("journeys", False): N_("one visit"),
+    ("value", True): N_("high value"),
+    ("value", False): N_("low value"),
+    ("conversion", True): N_("often reach the goal"),
+    ("conversion", False): N_("rarely reach the goal"),
+    ("channel", True): N_("mostly {name}"),
 }
 
 
@@ -67,7 +48,6 @@ def name_personas(
     *,
     sizes: Sequence[int],
     unstable: Iterable[int] = (),
-    lang: Language = "en",
 ) -> list[str]:
     """Which short name tells each persona from the others?
 
@@ -85,38 +65,33 @@ def name_personas(
         Customers of each persona.
     unstable : iterable of int
         Numbers of the personas that are not found again when customers are drawn anew.
-    lang : "en", "pl" or "ru"
 
     Returns
     -------
     list of str
-        One per persona, in their order.
+        One per persona, in their order; in the language of `set_language`.
     """
-    if lang not in _TEXTS["everyone"]:
-        raise RuleError(f'lang="{lang}" is not known; choose one of {", ".join(_TEXTS["everyone"])}')
     names: list[str] = []
     shaky = set(unstable)
     for number, n in enumerate(sizes, start=1):
         if number in shaky:
-            choices = [_TEXTS["unstable"][lang].format(number)]
+            choices = [_("persona {number} (unstable)", number=number)]
         elif n == 0 or len(sizes) == 1:
-            choices = [_TEXTS["everyone" if n else "nobody"][lang]]
+            choices = [_("everyone") if n else _("nobody")]
         else:
-            choices = _find_names(profile, traits, transitions, number, lang)
+            choices = _find_names(profile, traits, transitions, number)
         numbered = (f"{choices[0]} ({i})" for i in count(number))
         names.append(next(name for name in chain(choices, numbered) if name not in names))
     return names
 
 
-def _find_names(
-    profile: pd.DataFrame, traits: pd.DataFrame, transitions: pd.DataFrame, number: int, lang: Language
-) -> list[str]:
+def _find_names(profile: pd.DataFrame, traits: pd.DataFrame, transitions: pd.DataFrame, number: int) -> list[str]:
     """Names that would fit a persona, the best first."""
     own = profile[(profile["persona"] == number) & (profile["effect"] >= _LEAST_EFFECT)]
     events = own["event"][own["effect"] >= own["effect"].max() / 2].tolist()
-    words = _find_qualities(traits, number, own["effect"].max() / 2 if events else 0.0, lang)
+    words = _find_qualities(traits, number, own["effect"].max() / 2 if events else 0.0)
     if not events and not words:
-        events = [_find_strongest_move(transitions, number, lang)]
+        events = [_find_strongest_move(transitions, number)]
     n_events = min(2, len(events))
     n_words = min(_LONGEST - n_events, len(words))
     lengths = [(n_events, n_words)]
@@ -130,7 +105,7 @@ def _join(words: list[str], events: list[str]) -> str:
     return ": ".join(part for part in (said[:1].upper() + said[1:], " · ".join(events)) if part)
 
 
-def _find_qualities(traits: pd.DataFrame, number: int, least: float, lang: Language) -> list[str]:
+def _find_qualities(traits: pd.DataFrame, number: int, least: float) -> list[str]:
     """What beside its events marks a persona clearly, in words, the strongest first?"""
     if traits.empty:
         return []
@@ -141,11 +116,11 @@ def _find_qualities(traits: pd.DataFrame, number: int, least: float, lang: Langu
     for row in own.to_dict("records"):
         word = _WORDS.get((row["kind"], bool(row["effect"] > 0)))
         if word is not None and row["value"] < _BELOW.get(word, np.inf) and row["value"] >= _FROM.get(word, -np.inf):
-            found.append(_TEXTS[word][lang].format(row["trait"]))
+            found.append(_(word, name=row["trait"]))
     return found
 
 
-def _find_strongest_move(transitions: pd.DataFrame, number: int, lang: Language) -> str:
+def _find_strongest_move(transitions: pd.DataFrame, number: int) -> str:
     """The move by which most of a persona's journeys differ from what all customers do (a log-likelihood ratio)."""
     sides = transitions[["event", "next_event"]]
     made = pd.DataFrame({"before": pd.factorize(sides["event"])[0], "after": pd.factorize(sides["next_event"])[0]})
@@ -156,7 +131,7 @@ def _find_strongest_move(transitions: pd.DataFrame, number: int, lang: Language)
     own = (made["persona"] == number) & (made["n"] > 0)
     gain = made["n"][own] * np.log(rate[own] / rate_all[own])
     before, after = sides.loc[gain.idxmax()]
-    return f"{_TEXTS['start'][lang] if before is None else before} → {_TEXTS['end'][lang] if after is None else after}"
+    return " → ".join((_("start") if before is None else before, _("end") if after is None else after))
 
 
 def rename_personas(personas: Personas, names: Mapping[int, str]) -> Personas:

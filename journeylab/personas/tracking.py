@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from journeylab.errors import RuleError
 from journeylab.formats import format_interval, format_name, format_points, format_share
+from journeylab.language import gettext as _
+from journeylab.language import ngettext
 from journeylab.personas.assigning import MarkovPersonas
 from journeylab.personas.counting import MarkovRules, count_moves
 from journeylab.personas.drawing import draw_customers
@@ -24,7 +26,6 @@ Tables = tuple[ibis.Table, ibis.Table | None]
 
 _LEVEL = 0.05
 _LEAST_EFFECT = 0.1  # Cohen (1988): a small w; what is less, large logs show every month
-_NO_REFIT = 'New personas are not looked for: that takes method="markov", and these are by method="{}".'
 _MOST_CUSTOMERS = 20_000  # drift and new personas show in so many; shares and moves are of all
 
 
@@ -77,38 +78,56 @@ class Tracking:
     def headline(self) -> str:
         """What is the answer in one sentence?"""
         names = self.periods["period"].tolist()
-        span = f"In {names[0]}" if len(names) == 1 else f"From {names[0]} to {names[-1]}"
         said = [
             text for text in (self._say_changes(), self._say_drift(), self._say_new() or self._say_atypical()) if text
         ]
-        return f"{span}: {'; '.join(said) or 'nothing changed that chance does not explain'}."
+        findings = "; ".join(said) or _("nothing changed that chance does not explain")
+        if len(names) == 1:
+            return _("In {period}: {findings}.", period=names[0], findings=findings)
+        return _("From {first} to {last}: {findings}.", first=names[0], last=names[-1], findings=findings)
 
     def _say_changes(self) -> str:
         sure = self.shares[self.shares["p_adjusted"] < _LEVEL]
         if sure.empty:
             return ""
         row, n_more = sure.iloc[int(sure["change"].abs().argmax())], len(sure) - 1
-        interval = format_interval(row["change_low"], row["change_high"], format_points)
-        more = f", and {n_more} more {'changes' if n_more > 1 else 'change'} of shares" if n_more else ""
-        return (
-            f"{format_name(row['name'])} {'grew' if row['change'] > 0 else 'fell'} to {format_share(row['share'])} in "
-            f"{row['period']} ({format_points(row['change'])}, {interval}){more}"
+        said = {
+            "name": format_name(row["name"]),
+            "share": format_share(row["share"]),
+            "period": row["period"],
+            "change": format_points(row["change"]),
+            "interval": format_interval(row["change_low"], row["change_high"], format_points),
+        }
+        if row["change"] > 0:
+            finding = _("{name} grew to {share} in {period} ({change}, {interval})", **said)
+        else:
+            finding = _("{name} fell to {share} in {period} ({change}, {interval})", **said)
+        if not n_more:
+            return finding
+        return ngettext(
+            "{finding}, and {n} more change of shares",
+            "{finding}, and {n} more changes of shares",
+            n_more,
+            finding=finding,
         )
 
     def _say_drift(self) -> str:
         first = self.drift[self.drift["has_drifted"]].drop_duplicates("persona")
-        changed = (
-            f"{format_name(row['name'])} behaves differently (first in {row['period']})" for _, row in first.iterrows()
+        return ", ".join(
+            _("{name} behaves differently (first in {period})", name=format_name(name), period=period)
+            for name, period in zip(first["name"], first["period"], strict=True)
         )
-        return ", ".join(changed)
 
     def _say_new(self) -> str:
         new = self.emerging[self.emerging["is_new"]]
         if new.empty:
             return ""
         row = new.iloc[0]
-        return (
-            f"a new persona, {format_name(row['name'])}, shows first in {row['period']} ({format_share(row['share'])})"
+        return _(
+            "a new persona, {name}, shows first in {period} ({share})",
+            name=format_name(row["name"]),
+            period=row["period"],
+            share=format_share(row["share"]),
         )
 
     def _say_atypical(self) -> str:
@@ -116,15 +135,22 @@ class Tracking:
         if grown.empty:
             return ""
         row, first = grown.iloc[-1], self.periods.iloc[0]
-        shares = format_share(row["share_atypical"]), format_share(first["share_atypical"])
-        return f"{shares[0]} of the customers of {row['period']} fit no persona (of {first['period']}: {shares[1]})"
+        return _(
+            "{share} of the customers of {period} fit no persona (of {first}: {before})",
+            share=format_share(row["share_atypical"]),
+            period=row["period"],
+            first=first["period"],
+            before=format_share(first["share_atypical"]),
+        )
 
     def _repr_html_(self) -> str:
         # names come from data: to_html escapes them, and the classes keep $x$ from becoming a formula
         wide = self.shares.pivot(index=["persona", "name"], columns="period", values="share")
-        wide = wide[self.periods["period"]].map(format_share).reset_index().rename_axis(columns=None)
-        table = wide.to_html(index=False, classes=["tex2jax_ignore", "mathjax_ignore"])
-        return f"<p>Share of each persona in the customers of each period</p>{table}"
+        wide = wide[self.periods["period"]].map(format_share)
+        wide = wide.rename_axis([_("persona"), _("name")]).rename_axis(columns=None)
+        table = wide.reset_index().to_html(index=False, classes=["tex2jax_ignore", "mathjax_ignore"])
+        title = _("Share of each persona in the customers of each period")
+        return f"<p>{title}</p>{table}"
 
 
 def track_personas(
@@ -192,7 +218,14 @@ def track_personas(
         moves=_join(moves, _MOVES),
         drift=_flag_drift(_join(drift, _DRIFT)),
         emerging=_join(emerging, _EMERGING),
-        notes=() if rules is not None or not refit else (_NO_REFIT.format(model.method),),
+        notes=() if rules is not None or not refit else (_say_no_refit(model.method),),
+    )
+
+
+def _say_no_refit(method: str) -> str:
+    return _(
+        'New personas are not looked for: that takes method="markov", and these are by method="{method}".',
+        method=method,
     )
 
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from journeylab.errors import SchemaError
-from journeylab.formats import format_name, format_share
+from journeylab.formats import format_count, format_name, format_share
+from journeylab.language import format_day
+from journeylab.language import gettext as _
+from journeylab.language import mark as N_
 from journeylab.rules import JourneyRules
 from journeylab.schema import BOOKKEEPING, PROBLEM, PROBLEMS, TIME, TIMES, is_used
 
@@ -54,24 +57,37 @@ class LoadReport:
     @property
     def headline(self) -> str:
         """The finding in one sentence."""
-        rows = "every row counts"
+        rows = _("every row counts")
         if self.n_set_aside:
-            share = format_share(self.n_set_aside / self.n_rows)
-            rows = f"{self.n_set_aside:,} of {self.n_rows:,} rows are set aside ({share})"
-        return (
-            f"{self.n_used:,} events of {self.n_customers:,} customers, {self.n_event_names:,} kinds, "
-            f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d} UTC; {rows}."
+            rows = _(
+                "{n} of {n_rows} rows are set aside ({share})",
+                n=self.n_set_aside,
+                n_rows=self.n_rows,
+                share=format_share(self.n_set_aside / self.n_rows),
+            )
+        return _(
+            "{n} events of {n_customers} customers, {n_kinds} kinds, {start} to {end} UTC; {rows}.",
+            n=self.n_used,
+            n_customers=self.n_customers,
+            n_kinds=self.n_event_names,
+            start=format_day(self.start),
+            end=format_day(self.end),
+            rows=rows,
         )
 
     def __str__(self) -> str:
         found = self.checks[self.checks["n"] > 0]
         nulls = self.columns[self.columns["n_null"] > 0]
         rows = found[["state", "n", "share", "check", "meaning"]].to_numpy().tolist()
-        rows += [["nulls", n, share, format_name(name), "empty"] for name, _, n, share in nulls.to_numpy().tolist()]
-        count = max((len(f"{n:,}") for _, n, *_ in rows), default=0)
-        name = max((len(check) for *_, check, _ in rows), default=0)
+        rows += [
+            [_NULLS, n, share, format_name(name), _("empty")]
+            for name, n, share in nulls[["column", "n_null", "share_null"]].to_numpy().tolist()
+        ]
+        states = max(len(_(state)) for state in (*_STATES, _NULLS))
+        count = max((len(format_count(row[1])) for row in rows), default=0)
+        name = max((len(row[3]) for row in rows), default=0)
         lines = [
-            f"  {state:<9}  {n:>{count},}  {format_share(share):>7}  {check:<{name}}  {meaning}"
+            f"  {_(state):<{states}}  {format_count(n):>{count}}  {format_share(share):>7}  {check:<{name}}  {meaning}"
             for state, n, share, check, meaning in rows
         ]
         return "\n".join([self.headline, *lines])
@@ -81,8 +97,9 @@ class LoadReport:
 
         found = self.checks[self.checks["n"] > 0].reset_index(drop=True)
         parts = [f"<p><strong>{escape(self.headline)}</strong></p>"]
-        parts.append(show_table(found, caption="Checks that found something; share of all rows read")._repr_html_())
-        parts.append(show_table(self.columns, caption="Columns")._repr_html_())
+        caption = _("Checks that found something; share of all rows read")
+        parts.append(show_table(found, caption=caption)._repr_html_())
+        parts.append(show_table(self.columns, caption=_("Columns"))._repr_html_())
         return "\n".join(parts)
 
 
@@ -112,7 +129,11 @@ def check_events(events: ibis.Table, rules: JourneyRules | None = None) -> LoadR
     used = events.filter(is_used(events))
     totals, columns = _count_columns(events, n_rows)
     by_event = _count_events(used, rules)
-    checks = [*_list_problems(counts), *_list_times(counts), _make_check("tie", "timestamp", _count_ties(used), _TIE)]
+    checks = [
+        *_list_problems(counts),
+        *_list_times(counts),
+        _make_check("tie", "timestamp", _count_ties(used), _(_TIE)),
+    ]
     if rules is not None and rules.stage_of:
         checks.append(_check_names(by_event))
     return LoadReport(
@@ -130,7 +151,9 @@ def check_events(events: ibis.Table, rules: JourneyRules | None = None) -> LoadR
 
 #: Readings that rest on an assumption about the clock.
 _ASSUMED = {"naive", "local_gap", "local_overlap"}
-_TIE = "at the same instant as another of their customer, with neither seq nor event_id to order them"
+_TIE = N_("at the same instant as another of their customer, with neither seq nor event_id to order them")
+_STATES = (N_("set aside"), N_("kept"), N_("assumed"), N_("seen"), N_("ok"))
+_NULLS = N_("nulls")
 
 #: check, column, n, state, meaning
 _Check = tuple[str, str, int, str, str]
@@ -149,14 +172,14 @@ def _list_problems(counts: pd.DataFrame) -> list[_Check]:
     for code, problem in PROBLEMS.items():
         kept, set_aside = int(found.get(f"kept_{code}", 0)), int(found.get(code, 0))
         state = "kept" if kept else "set aside" if set_aside else "ok"
-        checks.append((code, problem.column, kept or set_aside, state, f"{problem.what}; {problem.advice}"))
+        checks.append((code, problem.column, kept or set_aside, state, f"{_(problem.what)}; {_(problem.advice)}"))
     return checks
 
 
 def _list_times(counts: pd.DataFrame) -> list[_Check]:
     found = counts[counts["is_used"]].groupby(TIME)["n"].sum()
     return [
-        (how, "timestamp", int(found.get(how, 0)), "assumed" if how in _ASSUMED else "seen", meaning)
+        (how, "timestamp", int(found.get(how, 0)), "assumed" if how in _ASSUMED else "seen", _(meaning))
         for how, meaning in TIMES.items()
     ]
 
@@ -167,9 +190,11 @@ def _make_check(check: str, column: str, n: int, meaning: str) -> _Check:
 
 def _check_names(by_event: pd.DataFrame) -> _Check:
     unnamed = by_event[by_event["stage"].isna()]
-    names = ", ".join(unnamed["event"].head(5).map(format_name)) + (" …" if len(unnamed) > 5 else "")
-    of = f" ({len(unnamed)}: {names})" if len(unnamed) else ""
-    return _make_check("unknown_event", "event", int(unnamed["n"].sum()), f"with a name that no rule gives a stage{of}")
+    meaning = _("with a name that no rule gives a stage")
+    if len(unnamed):
+        names = ", ".join(unnamed["event"].head(5).map(format_name)) + (" …" if len(unnamed) > 5 else "")
+        meaning = _("with a name that no rule gives a stage ({n}: {names})", n=len(unnamed), names=names)
+    return _make_check("unknown_event", "event", int(unnamed["n"].sum()), meaning)
 
 
 def _count_ties(used: ibis.Table) -> int:

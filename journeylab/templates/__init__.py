@@ -6,13 +6,19 @@ import base64
 import json
 import math
 import re
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from journeylab.formats import NOTHING, format_duration, format_number, format_share
+from journeylab.language import current_language, format_day, format_moment, localise, ngettext
+from journeylab.language import gettext as _
+from journeylab.language import mark as N_
+from journeylab.words import head_of, word_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,6 +37,9 @@ _MOST_BYTES = 200_000
 _MOST_FIGURES, _MOST_LETTERS = 8, 40
 # The rest of a longer parameter is in run.json.
 _MOST_OF_A_PARAMETER, _LONGEST_SENTENCE, _LONGEST_CELL = 300, 3_000, 60
+_SCROLL = '<div class="scroll" role="region" tabindex="0" aria-label="Table">'
+#: What `journeylab.runs.list_runs` says of a run.
+_STATES = (N_("whole"), N_("failed"), N_("damaged"))
 
 
 def render_report(notebook: Any, *, tables: Sequence[Path] = (), **facts: Any) -> str:
@@ -50,9 +59,17 @@ def render_report(notebook: Any, *, tables: Sequence[Path] = (), **facts: Any) -
     # The page's head shows it: a second h1 would be one too many.
     cells = re.sub(r"<h1>.*?</h1>", "", _render_cells(notebook), count=1, flags=re.DOTALL)
     body, contents = _add_anchors(_ACTIVE.sub("&lt;", cells))
-    contents.append(("about-this-report", "About this report"))
+    contents.append(("about-this-report", _("About this report")))
     links = [(path.name, _hold(path)) for path in tables]
-    return _pages().get_template("report.html.j2").render(body=body, contents=contents, tables=links, **facts)
+    page = _pages().get_template("report.html.j2")
+    scripts = _read_scripts("sort", "save")
+    return page.render(body=body, contents=contents, tables=links, scripts=scripts, **facts)
+
+
+def _read_scripts(*names: str) -> list[tuple[str, str]]:
+    """The scripts that a page may run, each with the hash that names it in the page's policy; it runs no other."""
+    sources = [(_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    return [(source, base64.b64encode(sha256(source.encode()).digest()).decode()) for source in sources]
 
 
 def _hold(table: Path) -> str:
@@ -76,11 +93,8 @@ def render_run(title: str, run: Mapping[str, Any]) -> str:
 
 def render_runs(title: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """Make the list of the runs in a folder, of rows that are text (see `journeylab.runs.list_runs`)."""
-    script = (_FOLDER / "filter.js").read_text(encoding="utf-8")
-    # The page may run this script and no other.
-    digest = b64encode(sha256(script.encode()).digest()).decode()
     page = _pages().get_template("runs.html.j2")
-    return page.render(title=title, runs=runs, script=script, policy=f"; script-src 'sha256-{digest}'", mark=RUNS_MARK)
+    return page.render(title=title, runs=runs, scripts=_read_scripts("filter"), mark=RUNS_MARK)
 
 
 def render_diff(diff: RunDiff) -> str:
@@ -94,23 +108,29 @@ def render_diff(diff: RunDiff) -> str:
         return Markup(show_table(table, caption=caption, note=note)._repr_html_()) if len(table) else ""
 
     before, after = diff.names
-    note = (
+    note = _(
         "Beyond noise: p below 5 % after Holm's correction over all figures that have an interval. Runs over the same "
         "customers are not independent: there a mark stands, and a missing one proves nothing."
     )
     sections = [
-        ("Figures", "", show(_write_values(diff.values), "Recorded figures that both runs have", note)),
-        ("Conversion in parts", diff.note, show(_write_parts(diff.conversion), "Change in mature conversion")),
+        (_("Figures"), "", show(_write_values(diff.values), _("Recorded figures that both runs have"), note)),
+        (_("Conversion in parts"), diff.note, show(_write_parts(diff.conversion), _("Change in mature conversion"))),
         (
-            "What differs",
-            "" if len(diff.settings) else "Parameters, data and versions are the same.",
-            show(diff.settings.replace({"report": {"": "all"}}), "Parameters, data and versions that differ"),
+            _("What differs"),
+            "" if len(diff.settings) else _("Parameters, data and versions are the same."),
+            show(diff.settings.replace({"report": {"": _("all")}}), _("Parameters, data and versions that differ")),
         ),
     ]
     return (
         _pages()
         .get_template("diff.html.j2")
-        .render(title=f"{before} → {after}", headline=diff.headline, sections=sections, version=__version__)
+        .render(
+            title=f"{before} → {after}",
+            headline=diff.headline,
+            sections=sections,
+            version=__version__,
+            scripts=_read_scripts("sort"),
+        )
     )
 
 
@@ -135,6 +155,7 @@ def _write_values(values: pd.DataFrame) -> pd.DataFrame:
     for row in values.to_dict("records"):
         name = row["name"]
         low, high = (_write_change(name, row[bound]) for bound in ("low", "high"))
+        is_known = NOTHING not in (low, high)
         rows.append(
             {
                 "report": row["report"],
@@ -142,11 +163,15 @@ def _write_values(values: pd.DataFrame) -> pd.DataFrame:
                 "before": _write_number(name, row["before"]),
                 "after": _write_number(name, row["after"]),
                 "change": _write_change(name, row["change"]),
-                "95 % interval": "–" if low == "–" else f"{low} to {high}",
-                "mark": "–" if low == "–" else "beyond noise" if row["is_beyond_noise"] else "within noise",
+                "95 % interval": _("{low} to {high}", low=low, high=high) if is_known else NOTHING,
+                "mark": _write_mark(row["is_beyond_noise"]) if is_known else NOTHING,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _write_mark(is_beyond_noise: bool) -> str:
+    return _("beyond noise") if is_beyond_noise else _("within noise")
 
 
 def _write_parts(parts: pd.DataFrame) -> pd.DataFrame:
@@ -163,14 +188,23 @@ def _pages() -> jinja2.Environment:
     pages = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader(_FOLDER), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
+    pages.globals |= {"_": _, "ngettext": ngettext, "lang": current_language}
     pages.filters |= {
-        "count": lambda value: f"{value:,}",
-        "day": lambda moment: moment[:10],
-        "moment": lambda moment: moment[:19].replace("T", " "),
+        "duration": format_duration,
+        "day": lambda moment: _write_moment(moment, format_day),
+        "moment": lambda moment: _write_moment(moment, format_moment),
         "as_text": lambda value: _cut(write_parameter(value), _MOST_OF_A_PARAMETER),
         "sentence": _cut,
     }
     return pages
+
+
+def _write_moment(moment: str, write: Callable[[datetime], str]) -> str:
+    """A moment of run.json, which anybody may have edited: what is none is shown as it is."""
+    try:
+        return write(datetime.fromisoformat(moment))
+    except ValueError:
+        return moment
 
 
 def _cut(text: str, longest: int = _LONGEST_SENTENCE) -> str:
@@ -195,7 +229,8 @@ def _render_cells(notebook: Any) -> str:
         "highlight": Highlight2HTML(pygments_lexer="python3"),
         "pick": _Pictures().pick,
     }
-    body, _ = exporter.from_notebook_node(notebook)
+    exporter.environment.globals["_"] = _
+    body, _resources = exporter.from_notebook_node(notebook)
     return str(body)
 
 
@@ -205,7 +240,10 @@ def _render_markdown(source: str, attachments: Any, *, escape: bool) -> str:
     renderer = IPythonRenderer(
         escape=escape, allow_harmful_protocols=False, exclude_anchor_links=True, attachments=attachments or {}
     )
-    return str(MarkdownWithMath(renderer=renderer).render(source))
+    html = str(MarkdownWithMath(renderer=renderer).render(source))
+    # Both may be wider than the page: who has no mouse must be able to scroll them.
+    html = re.sub(r"<table>\s*<thead>(?:(?!<table).)*?</table>", rf"{_SCROLL}\g<0></div>", html, flags=re.DOTALL)
+    return html.replace("<pre>", '<pre tabindex="0">')
 
 
 class _Pictures:
@@ -225,7 +263,7 @@ class _Pictures:
         return "", "", ""
 
     def _show(self, kind: str, content: str, about: Any) -> tuple[str, str, str]:
-        alt = str(about.get(kind, {}).get("alt") or about.get("alt") or "Figure without a description")
+        alt = str(about.get(kind, {}).get("alt") or about.get("alt") or _("Figure without a description"))
         match kind.partition("/"):
             case _, _, "svg+xml":
                 self._n += 1
@@ -257,6 +295,7 @@ def _add_anchors(body: str) -> tuple[str, list[tuple[str, str]]]:
     contents: list[tuple[str, str]] = []
     anchors: set[str] = {"main", "about-this-report"}
     regions: dict[str, int] = {}
+    worded = {"Table": N_("Table {n}"), "Figure": N_("Figure {n}")}
     section = ""
 
     def name(found: re.Match[str]) -> str:
@@ -264,7 +303,7 @@ def _add_anchors(body: str) -> tuple[str, list[tuple[str, str]]]:
         if found["region"]:
             kind = found["region"]
             regions[kind] = regions.get(kind, 0) + 1
-            return f'aria-label="{kind} {regions[kind]}{section}"'
+            return f'aria-label="{_(worded[kind], n=regions[kind])}{section}"'
         text = unescape(re.sub(r"<[^>]+>", "", found["text"])).strip()
         slug = re.sub(r"\W+", "-", text.casefold()).strip("-") or "section"
         anchor = next(each for each in (slug, *(f"{slug}-{i}" for i in range(2, 10_000))) if each not in anchors)
@@ -294,27 +333,28 @@ def choose_figures(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     for name, value in values.items():
         if name == "headline":
             continue
-        label = name.removeprefix("n_").removesuffix("_s").replace("_", " ")
+        label = head_of(name) or name.removeprefix("n_").removesuffix("_s").replace("_", " ")
         if isinstance(value, int | float):
             figures.append((label, _write_number(name, value), True))
         elif isinstance(value, str) and len(value) <= _MOST_LETTERS:
-            figures.append((label, value, False))
+            figures.append((label, word_of(value, name), False))
     return figures[:_MOST_FIGURES]
 
 
 def _write_change(name: str, change: float) -> str:
     """A difference with its sign, of shares in percentage points; a dash for what is not known."""
     if math.isnan(change):
-        return "–"
-    text = f"{100 * change:.1f} points" if name.startswith("share") else _write_number(name, change)
-    return text.replace("-", "−") if change < 0 else f"+{text}"
+        return NOTHING
+    if name.startswith("share"):
+        return _("{n} points", n=format_number(100 * change, 1, signed=True))
+    return f"{'' if change < 0 else '+'}{_write_number(name, change)}"
 
 
 def _write_number(name: str, value: float) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if name.startswith("share"):
-        return f"{100 * value:.1f} %"
+        return format_share(value)
     written = f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    unit = " s" if name.endswith("_s") else ""
-    return written.replace("-", "−") + unit
+    written = localise(written).replace("-", "−")
+    return _("{seconds} s", seconds=written) if name.endswith("_s") else written

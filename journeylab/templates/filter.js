@@ -8,5 +8,6 @@ box.addEventListener("input", () => {
     const text = row.textContent.toLowerCase();
     row.hidden = !words.every(word => text.includes(word));
   }
-  shown.textContent = `${rows.filter(row => !row.hidden).length} of ${rows.length}`;
+  const n = rows.filter(row => !row.hidden).length;
+  shown.textContent = box.dataset.shown.replace("{n}", n).replace("{all}", rows.length);
 });
