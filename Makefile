@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := data/raw/demo
-NOTEBOOKS := data_check personas drop_off monitor
+NOTEBOOKS := data_check personas drop_off voice_of_customer journey_map monitor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-all notebooks report demo lab lock wheel clean

@@ -253,6 +253,35 @@ def notebooks(name: Annotated[str | None, typer.Argument(help="A notebook by nam
         print("takes no parameters")
 
 
+@app.command("map-template")
+def map_template(
+    out: Annotated[Path, typer.Argument(help="The file to write, .toml or .xlsx.", metavar="FILE")],
+    rules: Annotated[str, typer.Option(help="A rules file, or the name of a ready set.")] = "ecommerce",
+    data: Annotated[
+        str | None, typer.Option(help="The event log, whose most frequent touchpoints are filled in.")
+    ] = None,
+    customer_id: Annotated[str, typer.Option(help="Its column with the customer.")] = "customer_id",
+    event: Annotated[str, typer.Option(help="Its column with the event.")] = "event",
+    timestamp: Annotated[str, typer.Option(help="Its column with the time.")] = "timestamp",
+) -> None:
+    """Write the file that a workshop fills in: expectations, owners, backstage, costs, efforts, the planned path.
+
+    The notebook journey_map reads it: -p workshop=FILE.
+
+    Example: journeylab map-template workshop.xlsx --rules ecommerce --data shop.csv
+    """
+    from journeylab.journeymap.template import write_template
+    from journeylab.journeys import build_steps
+    from journeylab.rules import JourneyRules
+    from journeylab.sources.generic import read_events
+
+    known = JourneyRules.load(rules)
+    steps = None
+    if data is not None:
+        steps = build_steps(read_events(data, customer_id=customer_id, event=event, timestamp=timestamp), known)
+    print(write_template(out, known, steps))
+
+
 @app.command()
 def sources() -> None:
     """List the kinds of files that can be read.

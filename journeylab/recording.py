@@ -114,6 +114,18 @@ def save_table(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def place_file(name: str) -> Path:
+    """Where shall a notebook write a further file of its report, such as a map as SVG?
+
+    Beside the tables, from where the page carries it; outside a run in the folder one is in.
+    """
+    if not _TABLE_NAME.fullmatch(name):
+        raise ReportError(f'place_file: "{name}" cannot be a file name; use letters, digits, "_", "-" and "."')
+    folder = Path(os.environ.get(TABLES_VARIABLE) or ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
 def _publish(record: Mapping[str, object]) -> None:
     """Send a record to whoever runs this notebook; in JupyterLab and in the HTML it shows nothing."""
     if "IPython" not in sys.modules:

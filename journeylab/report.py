@@ -179,7 +179,7 @@ def _make_report(
     # Before the notebook reads them: a file that changes meanwhile makes the report old, never the other way round.
     made_from = describe_making(notebook, parameters)
     executed = _execute(notebook, given, tables, out=out, progress=progress)
-    shown, saved = mask_secrets(parameters), sorted(tables.glob("*.csv"))
+    shown, saved = mask_secrets(parameters), sorted(path for path in tables.glob("*") if path.is_file())
     values, intervals, data = _collect_records(executed)
     lang = find_language(parameters)
     with use_language(lang):

@@ -39,11 +39,15 @@ _HEADS = {
     "excess_lost": N_("lost beyond others"),
     "feeling": N_("feeling"),
     "figure": N_("figure"),
+    "first": N_("first event"),
+    "first_time": N_("first"),
+    "fitness": N_("fitness"),
     "from": N_("from"),
     "gap_median_s": N_("gap, median"),
     "horizon_s": N_("time allowed"),
     "is_attached": N_("is attached"),
     "is_immature": N_("not over yet"),
+    "is_moment": N_("moment that matters"),
     "is_open": N_("open"),
     "is_small": N_("small group"),
     "is_sound": N_("sound"),
@@ -53,8 +57,11 @@ _HEADS = {
     "kind": N_("kind"),
     "kinds": N_("kinds"),
     "label": N_("label"),
+    "last": N_("last event"),
+    "last_time": N_("last"),
     "least": N_("least"),
     "log_rank": N_("log-rank"),
+    "map": N_("map"),
     "mark": N_("mark"),
     "mean_probability": N_("mean probability"),
     "meaning": N_("meaning"),
@@ -67,9 +74,11 @@ _HEADS = {
     "median_stay_s": N_("stay, median"),
     "median_time_s": N_("time, median"),
     "median_wait_s": N_("wait, median"),
+    "min_group": N_("smallest group"),
     "most": N_("most"),
     "n": N_("n"),
     "n_active": N_("active"),
+    "n_answered": N_("answered"),
     "n_at_risk": N_("at risk"),
     "n_back": N_("went back"),
     "n_changed": N_("changed"),
@@ -90,8 +99,10 @@ _HEADS = {
     "n_journeys": N_("journeys"),
     "n_journeys_mean": N_("journeys, mean"),
     "n_lost": N_("stopped here"),
+    "n_maps": N_("maps"),
     "n_mature": N_("mature starts"),
     "n_missing": N_("no answer"),
+    "n_moments": N_("moments that matter"),
     "n_new": N_("new"),
     "n_next": N_("went on"),
     "n_next_later": N_("next step later"),
@@ -118,6 +129,7 @@ _HEADS = {
     "n_stuck": N_("stuck"),
     "n_used": N_("rows that count"),
     "n_with": N_("with"),
+    "n_without_stage": N_("events without a stage"),
     "name": N_("name"),
     "next_event": N_("next event"),
     "next_label": N_("next step"),
@@ -125,6 +137,7 @@ _HEADS = {
     "next_step": N_("next step"),
     "next_step_share": N_("next step share"),
     "nps": N_("NPS"),
+    "nps_weighed": N_("NPS, weighed"),
     "p": N_("p"),
     "p_adjusted": N_("p, adjusted"),
     "period": N_("period"),
@@ -143,6 +156,7 @@ _HEADS = {
     "share": N_("share"),
     "share_after": N_("share after"),
     "share_answered": N_("share that answered"),
+    "share_attached": N_("share attached"),
     "share_atypical": N_("atypical"),
     "share_back": N_("share back"),
     "share_before": N_("share before"),
@@ -253,6 +267,8 @@ _GROUPS = (
 )
 
 
+# What hurts besides events.
+_PAINS = (N_("low rating"), N_("circle"))
 # What is measured of customers on their way, among names of events.
 _MEASURES = {"n_events": N_("events in all"), "active_s": N_("time spent")}
 _OF_PERSONA = re.compile(r"share_persona_(\d+)")
@@ -282,4 +298,7 @@ def word_of(text: str, column: str = "stage") -> str:
     """What is this word of ours called, by default a stage? What is none of ours is data and stays."""
     if column == "name" and text in _MEASURES:
         return _(_MEASURES[text])
-    return _(text) if text in _GROUPS or (column in _WORDED and text in _WORDS) else text
+    if column == "kinds":
+        return ", ".join(_(kind) if kind in _PAINS else kind for kind in text.split(", "))
+    is_ours = text in _GROUPS or (column in _WORDED and text in _WORDS)
+    return _(text).replace("_", " ") if is_ours else text

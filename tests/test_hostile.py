@@ -22,7 +22,7 @@ from journeylab.cli import main
 from journeylab.report import run_reports
 from journeylab.runs import write_indexes
 
-NOTEBOOKS = ["data_check", "drop_off", "explore", "monitor", "personas", "quickstart"]
+NOTEBOOKS = ["data_check", "drop_off", "explore", "monitor", "personas", "quickstart", "voice_of_customer"]
 
 LONG = "W" * 9_990 + "-at-the-end"
 LONG_WORDS = "ten thousand letters of words " * 340
@@ -81,16 +81,17 @@ def write_log(folder: Path) -> None:
         if number % 13 == 0:
             said = [LONG, LONG, LONG_WORDS, LONG]
         for step, event in enumerate(FUNNEL):
-            rows.append([customer, event, moment, 0.0, *said])
+            rows.append([customer, event, moment, 0.0, *said, "", ""])
             for _ in range(1 + draw.randrange(2 + is_keen)):
                 moment += timedelta(minutes=draw.randrange(1, 90))
-                rows.append([customer, draw.choices(*own[is_keen])[0], moment, 0.0, *said])
+                answer = [draw.randint(0, 10), draw.choice(groups)] if draw.random() < 0.3 else ["", ""]
+                rows.append([customer, draw.choices(*own[is_keen])[0], moment, 0.0, *said, *answer])
             moment += timedelta(minutes=draw.randrange(1, 600))
             if draw.random() > 0.6 + 0.3 * is_keen:
                 break
             if step == len(FUNNEL) - 1:
                 rows[-1][3] = round(draw.uniform(5, 500), 2)
-    head = [WHO, WHAT, WHEN, "value", "channel", "device", "campaign", BY]
+    head = [WHO, WHAT, WHEN, "value", "channel", "device", "campaign", BY, "score", "text"]
     write_csv(folder / LOG, [head, *rows])
     write_csv(folder / "people.csv", [["customer_id", ATTACKS["image"], "=age\n$y$"], *people])
     stage_of = dict(zip(FUNNEL, [STAGES[0], STAGES[0], STAGES[1], STAGES[1], STAGES[2]], strict=True))
@@ -127,6 +128,8 @@ GIVEN = {
     "properties": json.dumps(["device", "campaign", BY]),
     "by": BY,
     "k": "2",
+    "quotes": "3",
+    "pain": json.dumps([ATTACKS["markdown"], ATTACKS["style"]]),
     "customers": "people.csv",
     "stated": "stated.toml",
     "names": json.dumps([f"1={ATTACKS['image']}", f"2={LONG}"]),

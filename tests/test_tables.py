@@ -180,7 +180,7 @@ class TestHeatTable:
         root = ElementTree.fromstring(draw_heat_table(self.grid, title="Moves", corner="event", alt="moves").html)
         name = root.findall(".//tbody//th")[1]
         assert name.get("title") == "b" * 40
-        assert len(name.text) == 24
+        assert len(name.text) == 28
 
     def test_alt(self):
         root = ElementTree.fromstring(draw_heat_table(self.grid, title="Moves", corner="event", alt="<moves>").html)

@@ -15,6 +15,7 @@ from journeylab.formats import format_count, format_interval, format_name, forma
 from journeylab.language import gettext as _
 from journeylab.language import ngettext
 from journeylab.shares import bound_shares
+from journeylab.words import word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,7 +264,7 @@ def describe_pain(points: pd.DataFrame) -> str:
     values = {
         "touchpoint": format_name(row["touchpoint"]),
         "channel": format_name(row["channel"]),
-        "kinds": format_name(row["kinds"]),
+        "kinds": format_name(word_of(row["kinds"], "kinds")),
         "n": format_count(n),
         "share": format_share(row["share_hit"]),
         "interval": format_interval(row["hit_low"], row["hit_high"], format_share),

@@ -29,6 +29,9 @@ _COLUMNS = (
 #: From here on a difference between groups is worth a thought (Austin 2009).
 _NOTABLE = 0.1
 
+# Groups whose names are words of ours; those of the others are from the log.
+_OURS = frozenset(("all", "goal", "stage"))
+
 
 def compare_respondents(
     steps: ibis.Table,
@@ -262,7 +265,7 @@ def describe_respondents(
         row = notable.iloc[int(notable["effect"].abs().to_numpy().argmax())]
         values = {
             "kind": word_of(row["kind"], "kind"),
-            "value": format_name(row["value"]),
+            "value": format_name(word_of(row["value"]) if row["kind"] in _OURS else row["value"]),
             "answered": format_share(row["share_of_answered"]),
             "silent": format_share(row["share_of_silent"]),
         }

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from journeylab.journeymap.costs import count_contacts
 from journeylab.journeymap.measure import count_items, measure_times
-from journeylab.journeymap.wins import find_quick_wins
+from journeylab.journeymap.wins import find_quick_wins, sum_efforts
 from journeylab.shares import bound_shares
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ class Source:
     """What the lanes are filled from; None: not asked."""
 
     seen: ibis.Table
-    journeys: ibis.Table
-    stages: tuple[str, ...]
+    visits: ibis.Table
     reach: pd.DataFrame
+    has_goal: bool
+    way: str
     ways: pd.DataFrame | None
     feelings: pd.DataFrame | None
     pains: pd.DataFrame | None
@@ -58,15 +60,18 @@ def _fill_reach(source: Source) -> Rows:
 
 
 def _fill_drop_off(source: Source) -> Rows:
-    table = source.reach[source.reach["n_known"] > 0].assign(item="")
+    # Without a goal there is none to miss.
+    if not source.has_goal:
+        return []
+    table = source.reach[source.reach["n_known_customers"] >= source.min_group].assign(item="")
     table = table.rename(columns={"n_known": "n"})
     table["value"], table["low"], table["high"] = bound_shares(table["n_lost"], table["n"])
-    return _lay_out(_hide_small(table, "n_customers", source.min_group), "drop_off", "share")
+    return _lay_out(table, "drop_off", "share")
 
 
 def _fill_times(source: Source) -> Rows:
-    table = measure_times(source.seen).rename(columns={"median_s": "value"}).assign(item="")
-    return _lay_out(table[table["n"] >= source.min_group], "time", "s")
+    table = measure_times(source.visits).rename(columns={"median_s": "value"}).assign(item="")
+    return _lay_out(table[table["n_customers"] >= source.min_group], "time", "s")
 
 
 def _fill_feelings(source: Source) -> Rows:
@@ -87,7 +92,7 @@ def _fill_pains(source: Source) -> Rows:
     if source.pains is None:
         return []
     table = source.pains[~source.pains["is_small"]].rename(
-        columns={"n_customers": "n_hit", "share_hit": "value", "n_passed": "n"}
+        columns={"share_hit": "value", "hit_low": "low", "hit_high": "high", "n_passed": "n"}
     )
     table["item"] = [" · ".join(name for name in pair if name != "(none)") for pair in _pairs(table)]
     table["note"] = table["kinds"]
@@ -101,31 +106,21 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 def _fill_wins(source: Source) -> Rows:
     if source.ways is None:
         return []
-    efforts = source.workshop.touchpoints.rename(columns={"channel": "way"})
-    wins = find_quick_wins(source.ways, efforts.drop_duplicates(["stage", "way"]), top=source.top)
+    efforts = source.workshop.touchpoints
+    # Efforts are known by channel.
+    efforts = efforts if source.way == "channel" else efforts.iloc[:0]
+    ways = source.ways[source.ways["n_customers"] >= source.min_group]
+    wins = find_quick_wins(ways, sum_efforts(efforts, ways), top=source.top)
     table = wins.assign(item=wins["way"], value=wins["gain"], note=wins["best_way"])
     return _lay_out(table, "quick_wins", "count")
 
 
 def _fill_cost(source: Source) -> Rows:
-    costs = source.workshop.touchpoints
-    costs = costs[costs["cost"].notna()]
-    if costs.empty:
-        return []
-    has_channel = "channel" in source.seen.columns
-    names = ("stage", "event", *(["channel"] if has_channel else []))
-    counted = source.seen.group_by(names).agg(n=source.seen.count()).execute()
-    rows = []
-    for cost in costs.to_dict("records"):
-        fits = (counted["stage"] == cost["stage"]) & (counted["event"] == cost["event"])
-        if has_channel and cost["channel"]:
-            fits &= counted["channel"] == cost["channel"]
-        n = int(counted.loc[fits, "n"].sum())
-        item = " · ".join(filter(None, (cost["event"], cost["channel"])))
-        rows.append(
-            {"stage": cost["stage"], "item": item, "value": n * cost["cost"], "n": n, "evidence": cost["evidence"]}
-        )
-    table = pd.DataFrame(rows).sort_values(["stage", "value", "item"], ascending=[True, False, True])
+    table = count_contacts(source.seen, source.workshop)
+    table = _hide_small(table, "n_customers", source.min_group)
+    table = table.rename(columns={"n_contacts": "n", "total": "value"})
+    table["item"] = [" · ".join(filter(None, pair)) for pair in zip(table["event"], table["channel"], strict=True)]
+    table = table.sort_values(["stage", "value", "item"], ascending=[True, False, True])
     return _lay_out(table.groupby("stage", sort=False).head(source.top), "cost", "money")
 
 
@@ -145,7 +140,9 @@ def _hide_small(table: pd.DataFrame, count: str, min_group: int) -> pd.DataFrame
 def _lay_out(table: pd.DataFrame, lane: str, unit: str, *, evidence: str = "measured") -> Rows:
     """Rows of cells: ranked within their stage in the order they come in."""
     names = ["stage", "item", "value", "unit", "n", "low", "high", "evidence", "note"]
-    kept = table.reindex(columns=names).fillna({"unit": unit, "evidence": evidence, "note": ""})
+    given = {"unit": unit, "evidence": evidence, "note": ""}
+    kept = table.assign(**{name: value for name, value in given.items() if name not in table.columns})
+    kept = kept.reindex(columns=names)
     kept["rank"] = kept.groupby("stage").cumcount() + 1
     return [{"lane": lane} | {str(name): value for name, value in row.items()} for row in kept.to_dict("records")]
 

@@ -63,7 +63,8 @@ class JourneyMap:
         "assumed", "unknown"), note (text). A cell of which nothing is known has one row, "unknown".
     moments : pandas.DataFrame
         The moments that matter, and what else was tested: stage, measure ("feeling" or "drop_off"), value, value_other
-        (of the other stages), n, difference, low, high, p_adjusted, is_moment (bool).
+        (of the other stages), n, difference, low, high, p_adjusted, is_moment (bool). A drop-off's base are the
+        journeys that came to the stage before they had reached the goal; see `find_moments`.
     facts : dict
         What the map stands on: n_customers, n_journeys, n_open, n_without_stage (events that no stage has), first, last
         (ISO 8601), min_group, top, and worst (the pain points of all stages, the worst first: stage, touchpoint,
@@ -87,6 +88,47 @@ class JourneyMap:
         """What does the map say in this lane at this stage? Its rows of `cells`, by rank."""
         return self.cells[(self.cells["lane"] == lane) & (self.cells["stage"] == stage)]
 
+    def _repr_html_(self) -> str:
+        from journeylab.map_picture import draw_map
+
+        return draw_map(self)._repr_html_()
+
+    def to_html(self) -> str:
+        """Write the map as one page that needs nothing beside it."""
+        from journeylab.map_page import map_html
+
+        return map_html(self)
+
+    def to_svg(self) -> str:
+        """Draw the map as one SVG."""
+        from journeylab.svg_map import map_svg
+
+        return map_svg(self)
+
+    def to_mermaid(self) -> str:
+        """Write the map as a Mermaid `journey`."""
+        from journeylab.map_formats import map_mermaid
+
+        return map_mermaid(self)
+
+    def to_cjml(self) -> str:
+        """Write the map in CJML, the Customer Journey Modeling Language, as XML."""
+        from journeylab.map_formats import map_cjml
+
+        return map_cjml(self)
+
+    def to_drawio(self) -> str:
+        """Write the map for draw.io, stages across and lanes down."""
+        from journeylab.map_drawio import map_drawio
+
+        return map_drawio(self)
+
+    def to_xlsx(self, path: str | Path) -> Path:
+        """Write the map to an Excel file, whose grid can be pasted into a whiteboard."""
+        from journeylab.map_sheets import write_map_sheets
+
+        return write_map_sheets(self, path)
+
     def to_json(self) -> str:
         """Write the map as JSON (`journeymap.schema.json`), the same bytes for the same map; `load_map` reads it."""
         content = {
@@ -94,7 +136,7 @@ class JourneyMap:
             "title": self.title,
             "stages": list(self.stages),
             "lanes": list(self.lanes),
-            "facts": self.facts,
+            "facts": plain_facts(self.facts),
             "cells": _as_records(self.cells),
             "moments": _as_records(self.moments),
         }
@@ -109,11 +151,11 @@ def load_map(source: str | Path) -> JourneyMap:
     ReportError
         It is not one, or of another format.
     """
-    text, name = source, "this text"
-    if isinstance(source, Path) or not source.lstrip().startswith("{"):
-        text, name = Path(source).read_text(encoding="utf-8"), str(source)
+    is_text = isinstance(source, str) and source.lstrip().startswith("{")
+    name = "this text" if is_text else str(source)
     try:
-        found = json.loads(str(text))
+        text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
+        found = json.loads(text)
         if found["format"] != FORMAT:
             raise ReportError(f"{name} is a journey map of format {found['format']}; this version reads {FORMAT}")
         return JourneyMap(
@@ -124,7 +166,9 @@ def load_map(source: str | Path) -> JourneyMap:
             tidy_moments(found["moments"]),
             found["facts"],
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except ReportError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReportError(f"{name} is not a journey map: {type(error).__name__} {error}") from None
 
 
@@ -161,6 +205,12 @@ def check_lanes(lanes: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lanes))
 
 
+def plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as JSON has them, so that a map is the same before it is written and after it is read."""
+    worst = [{name: _plain(value) for name, value in row.items()} for row in facts.get("worst", [])]
+    return {name: _plain(value) for name, value in facts.items()} | ({"worst": worst} if "worst" in facts else {})
+
+
 def _as_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
 
@@ -168,5 +218,6 @@ def _as_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     """A cell of a frame as JSON has it; ten digits, which is more than is known, make the same bytes everywhere."""
     if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{round(value, 12):.10g}")
+        # Adding 0 makes 0 of -0.
+        return None if math.isnan(value) else float(f"{round(value, 12):.10g}") + 0.0
     return value

@@ -107,8 +107,9 @@ def write_template(
 def _find_touchpoints(steps: ibis.Table, rules: JourneyRules, top: int, min_group: int) -> list[tuple[str, str, str]]:
     names = ["stage", "event", *(["channel"] if "channel" in steps.columns else [])]
     counted = steps.filter(steps.stage.notnull()).group_by(names).agg(n=steps.customer_id.nunique())
-    table = counted.filter(counted.n >= min_group).execute().reindex(columns=["stage", "event", "channel", "n"])
-    table = table.fillna({"channel": ""}).sort_values(["n", "event", "channel"], ascending=[False, True, True])
+    table = counted.filter(counted.n >= min_group).execute()
+    table["channel"] = table["channel"].fillna("") if "channel" in names else ""
+    table = table.sort_values(["n", "event", "channel"], ascending=[False, True, True])
     kept = table.groupby("stage", sort=False).head(top)
     places = {stage: i for i, stage in enumerate(rules.stages)}
     kept = kept[kept["stage"].isin(places)].sort_values("stage", key=lambda stage: stage.map(places), kind="stable")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from journeylab.errors import RuleError, nearest
-from journeylab.formats import shorten
+from journeylab.formats import format_name, shorten
 from journeylab.sheets import rearm
 
 #: The lanes that people fill.
@@ -59,14 +59,12 @@ class Faults:
 
     def add(self, place: str, what: str) -> None:
         """Keep what is wrong at a place."""
-        self.found[shorten(place, _LONGEST_PLACE), what] = None
+        self.found[shorten(place, _LONGEST_PLACE), shorten(what)] = None
 
     def check_name(self, place: str, name: str, what: str, known: tuple[str, ...]) -> None:
         """Keep that a name is none of the known ones."""
         if name not in known:
-            self.add(
-                place, f'no {what} "{shorten(name, _LONGEST_PLACE)}".{nearest(name, known)} Known: {", ".join(known)}'
-            )
+            self.add(place, f'no {what} "{format_name(name)}".{nearest(name, known)} Known: {", ".join(known)}')
 
     def raise_any(self) -> None:
         """Raise what was kept."""
@@ -91,7 +89,9 @@ def read_toml(path: Path, faults: Faults) -> Found:
     found = Found(path=_as_table(raw.get("path"), "path", faults))
     for stage, lanes in (_as_table(raw.get("stages"), "stages", faults) or {}).items():
         for lane, value in (_as_table(lanes, f"stages.{stage}", faults) or {}).items():
-            found.entries += _list_entries(stage, lane, value, faults)
+            faults.check_name(f"stages.{stage}.{lane}", lane, "lane", KNOWN_LANES)
+            if lane in KNOWN_LANES:
+                found.entries += _list_entries(stage, lane, value, faults)
     listed = raw.get("touchpoints", [])
     if not isinstance(listed, list):
         faults.add("touchpoints", "write each under [[touchpoints]], with two brackets")

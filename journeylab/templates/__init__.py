@@ -34,6 +34,9 @@ _HIDDEN_TAGS = frozenset(("parameters", "injected-parameters", "remove-cell"))
 # What a page may never hold, whoever wrote it: the second wall behind escaping, the CSP is the third.
 _ACTIVE = re.compile(r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|portal)\b)", re.IGNORECASE)
 _MOST_BYTES = 200_000
+_KINDS = {
+    suffix: f"text/{kind};charset=utf-8" for suffix, kind in ((".csv", "csv"), (".json", "plain"), (".mmd", "plain"))
+}
 _MOST_FIGURES, _MOST_LETTERS = 8, 40
 # The rest of a longer parameter is in run.json.
 _MOST_OF_A_PARAMETER, _LONGEST_SENTENCE, _LONGEST_CELL = 300, 3_000, 60
@@ -77,7 +80,8 @@ def _hold(table: Path) -> str:
     content = table.read_bytes()
     if len(content) > _MOST_BYTES:
         return ""
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode()}"
+    kind = _KINDS.get(table.suffix, "application/octet-stream")
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def render_run(title: str, run: Mapping[str, Any]) -> str:
