@@ -107,6 +107,7 @@ _HOME = {
     "pick_quotes": "feedback.quotes",
     "JourneyMap": "journeymap",
     "build_map": "journeymap",
+    "Workshop": "journeymap.workshop",
     "read_workshop": "journeymap.workshop",
     "write_template": "journeymap.template",
     "draw_map": "map_picture",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journeylab.errors import ReportError
+from journeylab.sheets import FORMULA_STARTS
 
 if TYPE_CHECKING:
     import ibis
@@ -27,8 +28,6 @@ TABLES_VARIABLE = "JOURNEYLAB_TABLES"
 # What the rules made of the events: other rules are another question to the same data.
 _DERIVED = frozenset(("journey_id", "session_id", "rank", "step", "stage", "gap_s", "next_event"))
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-# Some spreadsheets read the wide signs of East Asian keyboards alike.
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def record(name: str, value: object, *, low: object = None, high: object = None) -> None:
@@ -175,4 +174,4 @@ def _as_text(column: ibis.Column) -> ibis.Value:
 
 
 def _disarm(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell

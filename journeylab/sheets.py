@@ -12,8 +12,9 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from journeylab.formats import shorten
 
-# What a spreadsheet takes for the beginning of a formula, also after it was saved as CSV.
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+#: What a spreadsheet takes for the beginning of a formula, also after it was saved as CSV. Some read the wide signs of
+#: East Asian keyboards alike.
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 # XML cannot hold these, and Excel reads `_x0041_` as a letter by number.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _BY_NUMBER = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
@@ -78,7 +79,7 @@ def write_book(path: str | Path, sheets: Iterable[Sheet], *, title: str) -> Path
 
 def disarm(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would run as a formula; `rearm` takes it away."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) or _is_disarmed(text) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) or _is_disarmed(text) else text
 
 
 def rearm(text: str) -> str:
@@ -98,7 +99,7 @@ def can_hold(text: str) -> bool:
 
 
 def _is_disarmed(text: str) -> bool:
-    return text.lstrip("'").startswith(_FORMULA_STARTS) and text.startswith("'")
+    return text.lstrip("'").startswith(FORMULA_STARTS) and text.startswith("'")
 
 
 def _as_text(text: str) -> str:

@@ -22,7 +22,16 @@ from journeylab.cli import main
 from journeylab.report import run_reports
 from journeylab.runs import write_indexes
 
-NOTEBOOKS = ["data_check", "drop_off", "explore", "monitor", "personas", "quickstart", "voice_of_customer"]
+NOTEBOOKS = [
+    "data_check",
+    "drop_off",
+    "explore",
+    "journey_map",
+    "monitor",
+    "personas",
+    "quickstart",
+    "voice_of_customer",
+]
 
 LONG = "W" * 9_990 + "-at-the-end"
 LONG_WORDS = "ten thousand letters of words " * 340
@@ -129,6 +138,7 @@ GIVEN = {
     "by": BY,
     "k": "2",
     "quotes": "3",
+    "files": json.dumps(["html", "svg", "json", "mmd", "cjml", "drawio", "xlsx"]),
     "pain": json.dumps([ATTACKS["markdown"], ATTACKS["style"]]),
     "customers": "people.csv",
     "stated": "stated.toml",
