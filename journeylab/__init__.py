@@ -102,6 +102,7 @@ _HOME = {
     "fit_text_score": "feedback.sentiment",
     "score_text": "feedback.sentiment",
     "Topics": "feedback.topics",
+    "count_topics": "feedback.topics",
     "find_topics": "feedback.topics",
     "clean_quotes": "feedback.quotes",
     "pick_quotes": "feedback.quotes",

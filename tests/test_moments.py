@@ -172,6 +172,14 @@ def test_a_few_answers_that_agree_are_not_certain() -> None:
     assert not found["is_moment"].any()
 
 
+def test_a_stage_of_one_mind_by_chance_is_no_moment() -> None:
+    """Of twelve answers that fall like coins, eleven are alike once in 300 times, and there are six stages."""
+    coins = [1.0, -1.0] * 6
+    found = find_moments(make_reach(), make_feelings([1.0] * 11 + [-1.0], *[coins] * 5))
+    assert found["difference"].max() == pytest.approx(10 / 12)
+    assert not found["is_moment"].any()
+
+
 def test_too_few_are_not_compared() -> None:
     assert find_moments(make_reach((100, 5, 100), (100, 50, 100)), NO_ONE).empty
     few, many = [0.5] * 19, [0.5, 0.7] * 20

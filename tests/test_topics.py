@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from journeylab.errors import RuleError
-from journeylab.feedback.topics import Topics, find_topics
+from journeylab.feedback.topics import Topics, count_topics, find_topics
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "skytrax"
 FULL = os.environ.get("JOURNEYLAB_FULL") == "1"
@@ -157,3 +157,28 @@ def test_lounges_and_seats_are_different_topics() -> None:
     assert found.verdict == "clear"
     kind = reviews.index.get_level_values(0)
     assert adjusted_rand_score(kind, found.assign["topic"].fillna(0)) > 0.6
+
+
+def test_topics_by_stage_are_those_of_a_walk() -> None:
+    texts, _ = write_comments(400, 3, seed=1)
+    topics = find_topics(texts, k=3)
+    rng = np.random.default_rng(2)
+    stages = pd.Series(rng.choice(["look", "buy", None], len(texts)), dtype=object)
+    found = count_topics(topics, stages)
+    by_hand: dict[tuple[str, str], int] = {}
+    names = topics.table.set_index("topic")["name"]
+    for number, stage in enumerate(stages):
+        topic = topics.assign["topic"].iloc[number]
+        if stage is not None and not pd.isna(topic):
+            key = (stage, names[topic])
+            by_hand[key] = by_hand.get(key, 0) + 1
+    whole = {stage: sum(n for (of, _), n in by_hand.items() if of == stage) for stage in ("buy", "look")}
+    assert len(found) == len(by_hand) > 3
+    for row in found.to_dict("records"):
+        n = by_hand[(row["stage"], row["item"])]
+        assert row["n"] == whole[row["stage"]]
+        assert row["value"] == pytest.approx(n / whole[row["stage"]])
+        assert row["low"] < row["value"] < row["high"]
+    assert found["stage"].is_monotonic_increasing
+    nothing = find_topics(["a", "b"])
+    assert count_topics(nothing, pd.Series(["look", "buy"])).empty

@@ -14,6 +14,7 @@ from journeylab.errors import RuleError
 from journeylab.feedback.words import ReadTexts, count_words, list_words
 from journeylab.formats import format_count, format_number
 from journeylab.language import gettext as _
+from journeylab.shares import bound_shares
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -126,6 +127,31 @@ class _Tried:
     coherence: Floats
 
 
+def count_topics(topics: Topics, stages: pd.Series) -> pd.DataFrame:
+    """What do comments on each stage talk about? As `build_map` asks for it.
+
+    Parameters
+    ----------
+    topics
+        From `find_topics`.
+    stages
+        On the index of the texts: the stage that each speaks of (about_stage of `attach_feedback`); null: none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        stage, item (the topic's name), n (comments on the stage that have words of any topic), value (share of them),
+        low, high (95 %, Wilson); by stage, the most frequent first. Empty where the topics are not there.
+    """
+    told = topics.assign.assign(stage=stages).dropna(subset=["topic", "stage"])
+    counts = told.groupby(["stage", "topic"]).size().rename("n_topic").reset_index()
+    counts["n"] = counts.groupby("stage")["n_topic"].transform("sum")
+    counts["item"] = counts["topic"].map(topics.table.set_index("topic")["name"])
+    counts["value"], counts["low"], counts["high"] = bound_shares(counts["n_topic"], counts["n"])
+    ordered = counts.sort_values(["stage", "n_topic", "topic"], ascending=[True, False, True], ignore_index=True)
+    return ordered[["stage", "item", "n", "value", "low", "high"]]
+
+
 def _try(read: ReadTexts, k: int, rng: np.random.Generator) -> _Tried:
     """Fit k topics to all texts, and again to halves of them, and to texts that talk of nothing."""
     weighed = read.weigh(read.counts)
@@ -235,7 +261,6 @@ def _assign(read: ReadTexts, found: _Tried, words: pd.Series) -> tuple[pd.DataFr
 def _describe(
     read: ReadTexts, found: _Tried, assign: pd.DataFrame, order: Ints, n_texts: int, feelings: Floats | None
 ) -> pd.DataFrame:
-    from journeylab.shares import bound_shares
 
     rows: list[dict[str, Any]] = []
     for number, topic in enumerate(order, start=1):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from journeylab.engine import drop, store
 from journeylab.errors import RuleError, nearest
+from journeylab.feedback.answers import open_answers
 from journeylab.feedback.feelings import measure_feeling, read_feeling
 from journeylab.feedback.pain import count_pain_points
 from journeylab.journeymap.lanes import FILLERS, Source
@@ -28,7 +29,7 @@ def build_map(
     journeys: ibis.Table,
     rules: JourneyRules,
     *,
-    attached: ibis.Table | None = None,
+    attached: pd.DataFrame | ibis.Table | None = None,
     pain: str | Sequence[str] = (),
     topics: pd.DataFrame | None = None,
     workshop: Workshop | None = None,
@@ -183,11 +184,13 @@ def _count_base(journeys: ibis.Table, min_group: int) -> dict[str, Any]:
     return row | {name: row[name].isoformat() for name in ("first", "last")}
 
 
-def _cut_answers(attached: ibis.Table, seen: ibis.Table, journeys: ibis.Table) -> ibis.Table:
+def _cut_answers(attached: pd.DataFrame | ibis.Table, seen: ibis.Table, journeys: ibis.Table) -> ibis.Table:
     """The answers that speak of these journeys, as far as they were watched."""
+    table = open_answers(attached, "build_map", seen.get_backend())
     about = seen.select("customer_id", about_position="position")
-    spoken = attached.semi_join(about, ["customer_id", "about_position"])
-    if {"position", "step"} <= set(attached.columns):
+    spoken = table.mutate(about_position=table.about_position.cast("int64"))
+    spoken = spoken.semi_join(about, ["customer_id", "about_position"])
+    if {"position", "step"} <= set(table.columns):
         # They are events themselves: what was said after the end of observation was not yet known.
         spoken = spoken.filter(spoken.timestamp <= journeys.end_time.max().as_scalar())
     return spoken

@@ -51,8 +51,8 @@ def find_moments(reach: pd.DataFrame, feelings: pd.DataFrame, *, min_n: int = 10
     Berger 1982). So no moment comes of stages being longer or shorter, whether customers leave by stage or by event;
     the price: of a stage with many events that loses somewhat more it cannot be told, and it is none.
 
-    Feelings are compared by Welch's test, with half an answer added at either end to each side, so that a few answers
-    that agree do not look certain.
+    Feelings are compared by Welch's test; so that a few answers that agree do not look certain, half an answer is added
+    at either end to each side, and neither side counts as more of one mind than the stages are on average.
     """
     tested = [_compare_lost(reach, min_n), _compare_feelings(feelings, min_n)]
     rows = [row for measure in tested for row in _step_down(measure, n_tests=sum(len(each) for each in tested))]
@@ -96,7 +96,8 @@ class _Felt(_Measure):
         from scipy import stats
 
         one, other = kept, {name: kept[name].sum() - kept[name] for name in ("n", "sum", "squares")}
-        spread, spread_other = _square_error(one), _square_error(other)
+        within = (kept["squares"] - kept["sum"] ** 2 / kept["n"]).sum() / (kept["n"].sum() - len(kept))
+        spread, spread_other = (np.maximum(_square_error(each), within / each["n"]) for each in (one, other))
         error = (spread + spread_other) ** 0.5
         free = error**4 / (spread**2 / (one["n"] - 1) + spread_other**2 / (other["n"] - 1))
         reach = stats.t.ppf(0.975, free) * error
