@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import ibis
+import pandas as pd
 import pytest
 import sqlglot
 from conftest import START, make_events
@@ -178,8 +179,21 @@ def ask_conformance(steps: ibis.Table) -> None:
         jl.check_conformance(steps, journeys, plan, by=by).journeys.execute()
 
 
+def ask_map(steps: ibis.Table) -> None:
+    journeys = jl.build_journeys(steps, RULES)
+    touchpoint = {"stage": "look", "event": "a", "channel": "web", "evidence": "stated", "cost": 1.0, "effort": 1.0}
+    workshop = jl.Workshop(jl.Workshop.empty().rows, pd.DataFrame([touchpoint, {**touchpoint, "channel": ""}]))
+    said = steps.select("customer_id", "timestamp", "position", "step").mutate(feeling=ibis.literal(0.5))
+    answers = jl.attach_feedback(said, steps, journeys)
+    for part in jl.split_journeys(journeys, "M", min_group=1).values():
+        jl.build_map(steps, part, RULES, attached=answers, workshop=workshop, pain="b", way="plan", min_group=1)
+    jl.compare_costs(steps, journeys, workshop)
+    jl.count_day(steps, journeys, RULES, min_group=1)
+    jl.count_stage_roles(steps, journeys, RULES, min_group=1)
+
+
 QUESTIONS = (
-    ask_conformance,
+    *(ask_conformance, ask_map),
     *(ask_steps, ask_journeys, ask_funnel, ask_walks),
     *(ask_conversion, ask_before_after, ask_leaving, ask_accounts, ask_retention),
     *(ask_transitions, ask_matrix, ask_flows, ask_variants),

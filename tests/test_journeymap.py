@@ -201,6 +201,29 @@ def test_items_match_a_loop(
         assert (table["n_customers"] >= min_group).all()
 
 
+@pytest.mark.parametrize(
+    ("without_cart", "expected"),
+    [
+        # All fill the cart; that one of them has a coupon too is left out.
+        (0, {"cart": 5}),
+        # One has a coupon alone: beside "cart: 4 of 5" that could be told.
+        (1, {OTHER: 5}),
+        # Two may be shown.
+        (2, {"cart": 3, "coupon": 2}),
+    ],
+)
+def test_who_is_left_out_cannot_be_told_by_subtraction(
+    con: ibis.BaseBackend, without_cart: int, expected: dict[str, int]
+) -> None:
+    rows = [("coupon", i) for i in range(max(without_cart, 1))] + [("cart", i) for i in range(without_cart, 5)]
+    log = [{"customer_id": f"c{i}", "event": event, "timestamp": datetime(2026, 1, 1)} for event, i in rows]
+    rules = jl.JourneyRules(stages=("basket",), stage_of={"c*": "basket"})
+    steps = make_steps(log, rules, con=con)
+    seen = read_seen(steps, jl.build_journeys(steps, rules), rules.stages)
+    table = count_items(seen, ["event"], top=5, min_group=2)
+    assert dict(zip(table["item"], table["n_customers"], strict=True)) == expected
+
+
 def test_six_customers(six: ibis.Table) -> None:
     journeys = jl.build_journeys(six, SIX_RULES)
     journey_map = build_map(six, journeys, SIX_RULES, min_group=1)
@@ -245,6 +268,17 @@ def test_stages_that_are_not_on_the_map_have_no_column() -> None:
     journey_map = build_map(steps, jl.build_journeys(steps, rules), rules, min_group=1)
     assert set(journey_map.cells["stage"]) == {"look"}
     assert journey_map.facts["n_without_stage"] == sum(row["event"] != "shop" for row in six_customers())
+
+
+def test_a_drop_off_of_two_is_not_shown(con: ibis.BaseBackend) -> None:
+    """Twelve customers look; ten of them are still at it, and what became of the other two is theirs."""
+    log = [
+        {"customer_id": f"c{i}", "event": "shop", "timestamp": datetime(2026, 5 if i < 10 else 1, 1)} for i in range(12)
+    ]
+    steps = make_steps(log, SIX_RULES, con=con)
+    journey_map = build_map(steps, jl.build_journeys(steps, SIX_RULES), SIX_RULES)
+    assert journey_map.cell("reach", "look")["n"].tolist() == [12.0]
+    assert journey_map.cell("drop_off", "look")["evidence"].tolist() == ["unknown"]
 
 
 def test_without_a_goal_nobody_is_lost(six: ibis.Table) -> None:
