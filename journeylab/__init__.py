@@ -111,6 +111,7 @@ _HOME = {
     "Workshop": "journeymap.workshop",
     "read_workshop": "journeymap.workshop",
     "write_template": "journeymap.template",
+    "draw_day": "map_day",
     "draw_map": "map_picture",
     "draw_maps": "map_picture",
     "describe_map": "map_words",

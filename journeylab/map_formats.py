@@ -69,7 +69,7 @@ def map_mermaid(journey_map: JourneyMap) -> str:
 def _list_statements(journey_map: JourneyMap, cells: Cells, longest: int, most: int) -> Iterator[str]:
     title = _escape(name_map(journey_map), 2 * longest)
     yield "journey"
-    yield f"    %% {_('Faces: the feeling at the stage, from 1 (worst) to 5 (best).')}"
+    yield "    %% " + _("Faces: the feeling at the stage, from 1 (worst) to 5 (best).")
     yield f"    accTitle: {title}"
     yield f"    accDescr: {_escape(f'{describe_base(journey_map)}. {describe_map(journey_map)}', 10 * longest)}"
     yield f"    title {title}"

@@ -72,7 +72,7 @@ def test_a_move_beyond_noise_is_marked(tmp_path: Path) -> None:
 
 def test_false_marks_stay_rare_and_intervals_cover(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    n_runs, n_values, truth = (2_000 if FULL else 150), 5, 0.3
+    n_runs, n_values, truth = (2_000 if FULL else 80), 5, 0.3
     marked = covered = 0
     for i in range(n_runs):
         sides = [{f"share_{j}": (int(rng.binomial(400, truth)), 400) for j in range(n_values)} for _ in range(2)]

@@ -162,11 +162,38 @@ def test_severity_is_the_mean_of_what_is_known(demo: tuple[ibis.Table, ibis.Tabl
             known.append(max(-row["feeling"], 0))
         severity = sum(known) / len(known) if known else float("nan")
         assert row["severity"] == pytest.approx(severity, nan_ok=True)
-        assert row["weight"] == pytest.approx(row["n_customers"] * severity, nan_ok=True)
+        assert row["weight"] == pytest.approx(row["n_customers"] * severity * row["value_at_stake"], nan_ok=True)
     ranked = points[points["rank"].notna()]
     assert (ranked["n_customers"] >= 10).all()
     assert (points.loc[points["rank"].isna(), "n_customers"] < 10).all()
     assert ranked["weight"].dropna().is_monotonic_decreasing
+
+
+def test_value_at_stake_is_that_of_journeys_that_came_from_there_to_the_goal(
+    demo: tuple[ibis.Table, ibis.Table, ibis.Table],
+) -> None:
+    steps, journeys, attached = demo
+    hurts = ("complaint", "payment_error")
+    points = count_pain_points(steps, journeys, pain=hurts, attached=attached)
+    worth: dict[tuple[str, str, str], dict[str, float]] = {}
+    kept = {row["journey_id"]: row for row in journeys.execute().to_dict("records")}
+    for row in steps.execute().to_dict("records"):
+        journey = kept[row["journey_id"]]
+        is_answer = not (pd.isna(row["score"]) and pd.isna(row["text"]))
+        if row["event"] in hurts or is_answer or journey["is_open"] or not journey["reached_goal"]:
+            continue
+        if not pd.isna(journey["value"]):
+            place = (row["event"], row["stage"], row["channel"])
+            worth.setdefault(place, {})[row["journey_id"]] = journey["value"]
+    for row in points[~points["is_small"]].to_dict("records"):
+        values = worth.get((row["touchpoint"], row["stage"], row["channel"]), {})
+        if len(values) >= 10:
+            assert row["value_at_stake"] == pytest.approx(sum(values.values()) / len(values))
+    assert points["value_at_stake"].notna().all()
+    without = count_pain_points(steps, journeys.mutate(value=ibis.null("float64")), pain=hurts, attached=attached)
+    assert without["value_at_stake"].isna().all()
+    top = without.iloc[0]
+    assert top["weight"] == pytest.approx(top["n_customers"] * top["severity"])
 
 
 def test_a_complaint_before_anything_else_has_no_touchpoint(con: ibis.BaseBackend) -> None:

@@ -166,7 +166,7 @@ OURS = frozenset(
     [
         *("bh", "bic", "cohen", "em", "holm", "jaccard", "kaplan", "meier", "nps", "python", "rfm"),
         "enter",  # a key
-        *("csv", "html", "id", "journeylab", "json", "png", "svg", "utc"),
+        *("csv", "html", "id", "journeylab", "json", "png", "svg", "toml", "utc"),
         *("d", "h", "k", "n", "p", "q", "t", "x", "z"),
         # types and columns of the log, and the checks by name, as one would type them
         *("float", "role", "string"),

@@ -52,6 +52,7 @@ ORDER = (
     ),
     *("picture", "figures", "tables", "svg_funnel", "svg_flow", "cards", "svg_tracking", "plots", "curves"),
     *(
+        "map_day",
         "map_words",
         "map_curve",
         "map_style",

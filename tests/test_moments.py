@@ -94,7 +94,7 @@ def test_no_moment_where_none_was_planted(con: ibis.BaseBackend) -> None:
 
 
 def test_a_planted_moment_is_found(con: ibis.BaseBackend) -> None:
-    n_logs = N_LOGS if FULL else 10
+    n_logs = N_LOGS if FULL else 5
     n_lost = n_felt = n_false = 0
     for seed in range(n_logs):
         lost, felt = STAGES[seed % 5], STAGES[(seed + 2) % 5]

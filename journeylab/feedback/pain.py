@@ -26,7 +26,7 @@ _PLACE = ["touchpoint", "stage", "channel"]
 _COLUMNS = (
     *("rank", *_PLACE, "kinds", "n_customers", "n_hits", "n_passed", "share_hit", "hit_low", "hit_high"),
     *("n_closed", "share_lost", "n_closed_other", "share_lost_other", "n_felt", "feeling"),
-    *("severity", "weight", "is_small"),
+    *("severity", "value_at_stake", "weight", "is_small"),
 )
 
 
@@ -70,8 +70,10 @@ def count_pain_points(
         most customers first), n_customers (hit), n_hits, n_passed (customers who were there), share_hit (of these) with
         hit_low and hit_high (95 %, Wilson), n_closed (journeys that were hit and are over), share_lost (of these, those
         that never reached the goal), n_closed_other and share_lost_other (of journeys that passed there unhurt), n_felt
-        and feeling (answers there of customers who were hit, and their mean, -1 to 1), severity (0 to 1), weight
-        (n_customers × severity), is_small.
+        and feeling (answers there of customers who were hit, and their mean, -1 to 1), severity (0 to 1),
+        value_at_stake (mean value of the journeys that are over, passed there and reached the goal: what one that is
+        not lost would bring; of all places where fewer than `min_group` did; null in a log without values), weight
+        (n_customers × severity × value_at_stake, where there are values), is_small.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def _check(steps: ibis.Table, names: list[str], attached: pd.DataFrame | ibis.Ta
 
 def _place_steps(steps: ibis.Table, journeys: ibis.Table, names: list[str]) -> ibis.Table:
     """Steps that count, with the position of the touchpoint they belong to and what became of their journey."""
-    found = journeys.select("journey_id", "reached_goal", "is_open", _n_seen="n_steps")
+    found = journeys.select("journey_id", "reached_goal", "is_open", _n_seen="n_steps", _value="value")
     seen = steps.join(found, "journey_id")
     seen = seen.filter(seen.step <= seen["_n_seen"])
     is_pain = seen.event.isin(names) if names else ibis.literal(False)
@@ -131,6 +133,7 @@ def _place_steps(steps: ibis.Table, journeys: ibis.Table, names: list[str]) -> i
         channel=channel.fill_null(NONE),
         is_plain=is_plain,
         _touchpoint=touchpoint,
+        journey_value=seen["_value"],
     )
 
 
@@ -197,11 +200,11 @@ def _count_lost(hits: ibis.Table, seen: ibis.Table) -> pd.DataFrame:
     """Of journeys that are over, how many were lost: those that were hit, and those that passed unhurt?"""
     plain = seen.filter(seen.is_plain & ~seen.is_open)
     passed = plain.group_by("journey_id", "stage", "channel", touchpoint=plain.event).agg(
-        is_lost=(~plain.reached_goal.fill_null(False)).any()
+        is_lost=(~plain.reached_goal.fill_null(False)).any(), value=plain.journey_value.max()
     )
     hit = hits.group_by("journey_id", *_PLACE).agg(n=hits.count())
     both = passed.left_join(hit, ["journey_id", *_PLACE])
-    is_hit = both.n.notnull()
+    is_hit, is_worth = both.n.notnull(), ~both.is_lost & both.value.notnull()
     found: pd.DataFrame = (
         both.group_by(_PLACE)
         .agg(
@@ -209,6 +212,8 @@ def _count_lost(hits: ibis.Table, seen: ibis.Table) -> pd.DataFrame:
             n_lost=both.count(where=is_hit & both.is_lost),
             n_closed_other=both.count(where=~is_hit),
             n_lost_other=both.count(where=~is_hit & both.is_lost),
+            n_worth=both.count(where=is_worth),
+            worth=both.value.sum(where=is_worth),
         )
         .execute()
     )
@@ -244,7 +249,8 @@ def _rank(table: pd.DataFrame, min_group: int) -> pd.DataFrame:
     lost = (table["share_lost"] - table["share_lost_other"]).clip(lower=0).where(is_known)
     felt = (-table["feeling"].astype(float)).clip(lower=0).where(table["n_felt"] >= min_group)
     table["severity"] = pd.concat([lost, felt], axis=1).mean(axis=1)
-    table["weight"] = table["n_customers"] * table["severity"]
+    table["value_at_stake"] = _value_stakes(table, min_group)
+    table["weight"] = table["n_customers"] * table["severity"] * table["value_at_stake"].fillna(1.0)
     table["is_small"] = table["n_customers"] < min_group
     order = ["is_small", "weight", "n_customers", *_PLACE]
     ascending = [True, False, False, True, True, True]
@@ -252,6 +258,13 @@ def _rank(table: pd.DataFrame, min_group: int) -> pd.DataFrame:
     table["rank"] = pd.Series(range(1, len(table) + 1), dtype="Int64").where(~table["is_small"])
     found: pd.DataFrame = table[list(_COLUMNS)]
     return found
+
+
+def _value_stakes(table: pd.DataFrame, min_group: int) -> pd.Series:
+    """What is a journey worth that comes from there to the goal? Null in a log without values."""
+    n, worth = (table[name].astype(float).fillna(0.0) for name in ("n_worth", "worth"))
+    everywhere = worth.sum() / n.sum() if n.sum() >= min_group else float("nan")
+    return (worth / n.where(n >= min_group)).fillna(everywhere)
 
 
 def describe_pain(points: pd.DataFrame) -> str:
