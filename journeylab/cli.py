@@ -200,14 +200,18 @@ def diff(
     Example: journeylab diff reports/october reports/november
     """
     from journeylab.diff import diff_runs
+    from journeylab.language import common_language, use_language
+    from journeylab.runs import read_run
     from journeylab.templates import write_diff
 
-    found = diff_runs(before, after)
-    for rows in write_diff(found):
-        _print_rows(rows)
-        print()
-    page = out or after.resolve().parent / "diff-{}-{}.html".format(*found.names)
-    print(f"{found.headline}\n{found.note}\npage: {found.save(page)}")
+    reports = [report for run in (before, after) for report in read_run(run)["reports"].values()]
+    with use_language(common_language(reports)):
+        found = diff_runs(before, after)
+        for rows in write_diff(found):
+            _print_rows(rows)
+            print()
+        page = out or after.resolve().parent / "diff-{}-{}.html".format(*found.names)
+        print(f"{found.headline}\n{found.note}\npage: {found.save(page)}")
 
 
 @app.command("check-report")
