@@ -538,3 +538,32 @@ def test_answers_count_as_far_as_they_were_known(con: ibis.BaseBackend) -> None:
         journey_map = build_map(steps, journeys, SIX_RULES, attached=answers, lanes=["feeling"])
         assert journey_map.cell("feeling", "bought")["value"].tolist() == [feeling]
         assert json.loads(journey_map.to_json())["lanes"] == ["feeling"]
+
+
+@pytest.mark.parametrize("kind", ["saas", "b2b", "leads", "five_stages"])
+def test_the_other_ready_rules_make_maps_too(con: ibis.BaseBackend, kind: str) -> None:
+    """From sign-up to renewal, a company with roles, a lead: 40 customers, of whom each stage loses two."""
+    rules = jl.JourneyRules.load(kind)
+    event_of = {stage: key.replace("*", "x") for key, stage in reversed(rules.stage_of.items()) if key[0] != "/"}
+    rows: list[Row] = []
+    for who in range(40):
+        for place, stage in enumerate(
+            rules.stages[: len(rules.stages) - who // 2 if who < 2 * len(rules.stages) else None]
+        ):
+            moment = datetime(2026, 1, 1 + who % 5, 8 + place)
+            rows.append({"customer_id": f"c{who}", "event": event_of[stage], "timestamp": moment, "channel": "web"})
+            rows[-1] |= {"account_id": f"a{who // 2}", "role": "buyer" if who % 2 else "user"}
+    steps = jl.build_steps(make_events(rows, con), rules)
+    journeys = jl.build_journeys(steps, rules, as_of="2027-01-01")
+    found = build_map(steps, journeys, rules, min_group=1)
+    assert found.stages == rules.stages
+    reach = [found.cell("reach", stage)["value"].iloc[0] * 40 for stage in rules.stages]
+    n_stages = len(rules.stages)
+    # Those who stop early: none, none, one stage less for the next two, and so on.
+    by_hand = [
+        sum(n_stages - (who // 2 if who < 2 * n_stages else 0) > i for who in range(40)) for i in range(n_stages)
+    ]
+    assert reach == pytest.approx(by_hand)
+    roles = jl.count_stage_roles(steps, journeys, rules, min_group=1)
+    assert set(roles["role"]) == {"buyer", "user"}
+    assert load_map(found.to_json()) == found
