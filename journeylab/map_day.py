@@ -35,7 +35,7 @@ def draw_day(day: pd.DataFrame, *, by: Literal["hour", "weekday"] = "hour") -> P
     grid.index = pd.Index([word_of(stage) for stage in grid.index])
     grid.columns = pd.Index(_name_columns(by))
     title = _("When they are at each stage, by hour") if by == "hour" else _("When they are at each stage, by weekday")
-    note = _("Share of the stage's events. Hours at which fewer customers were there than min_group are left out.")
+    note = _("Share of the stage's events. Hours at which too few customers were there are left out.")
     return draw_heat_table(grid, title=title, corner=_("stage"), alt=title, note=note)
 
 
