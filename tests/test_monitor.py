@@ -33,7 +33,7 @@ def draw_counts(
 @pytest.mark.parametrize("unrest", [0, 0.04])
 def test_false_alarms_are_rare_over_all_figures_together(unrest: float) -> None:
     rng = np.random.default_rng(11)
-    n_runs = 600 if FULL else 30
+    n_runs = 600 if FULL else 20
     alarms = [
         jl.find_changes(draw_counts([0.3] * 10, 300, rng, n_figures=4, unrest=unrest), seed=seed)
         .figures["is_change"]
@@ -46,7 +46,7 @@ def test_false_alarms_are_rare_over_all_figures_together(unrest: float) -> None:
 
 def test_a_change_is_found_where_it_was() -> None:
     rng = np.random.default_rng(5)
-    n_runs = 200 if FULL else 30
+    n_runs = 200 if FULL else 20
     found = []
     for seed in range(n_runs):
         counts = draw_counts([0.3] * 7 + [0.42] * 5, 400, rng)
