@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from html import escape
@@ -17,10 +15,9 @@ from journeylab.map_formats import map_cjml, map_mermaid
 from journeylab.map_picture import Kind, draw_map, draw_maps
 from journeylab.map_sheets import write_map_sheets
 from journeylab.map_words import describe_map, name_map
-from journeylab.printing import find_browser, print_pdf
+from journeylab.printing import find_browser, print_pdf, run_browser
 from journeylab.svg_map import map_svg, size_svg
 
-_PATIENCE_S = 60
 _WRITERS: Mapping[str, Callable[[JourneyMap], str]] = {
     ".svg": map_svg,
     ".json": JourneyMap.to_json,
@@ -127,21 +124,4 @@ def _shoot(svg: str, path: Path) -> None:
     width, height = size_svg(svg)
     page = path.with_suffix(".html")
     page.write_text(f'<!doctype html><meta charset="utf-8"><style>body{{margin:0}}</style>{svg}', encoding="utf-8")
-    browser = find_browser()
-    with tempfile.TemporaryDirectory(prefix="journeylab-") as profile:
-        command = [
-            *(browser, "--headless", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-sync"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
-            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", f"--screenshot={path}"),
-            *(f"--window-size={width},{height}", "--force-device-scale-factor=2"),
-            # As in printing: the sandbox does not work for root.
-            *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
-            page.resolve().as_uri(),
-        ]
-        try:
-            ended = subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise ReportError(f"save_map: {browser} drew no picture within {_PATIENCE_S} s") from None
-    if not path.is_file() or not path.read_bytes().startswith(b"\x89PNG"):
-        said = ended.stderr.decode(errors="replace").strip().splitlines()
-        raise ReportError(f"save_map: {browser} drew no picture: {said[-1] if said else ended.returncode}")
+    run_browser(page, f"--window-size={width},{height}", "--force-device-scale-factor=2", f"--screenshot={path}")

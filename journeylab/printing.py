@@ -12,6 +12,7 @@ from journeylab.errors import ReportError
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _PATIENCE_S = 120
+_STARTS = {".pdf": b"%PDF", ".png": b"\x89PNG"}
 
 
 def find_browser() -> str:
@@ -31,26 +32,39 @@ def print_pdf(page: str | Path) -> Path:
         No Chromium is installed, or it did not print.
     """
     page = Path(page).resolve()
+    with tempfile.TemporaryDirectory(prefix="journeylab-") as folder:
+        made = Path(folder, "page.pdf")
+        run_browser(page, "--no-pdf-header-footer", f"--print-to-pdf={made}")
+        # The same file system first, so that the last step is one.
+        partial = page.with_name(f".{page.stem}.pdf.partial")
+        shutil.copyfile(made, partial)
+        return partial.replace(page.with_suffix(".pdf"))
+
+
+def run_browser(page: Path, *wishes: str) -> None:
+    """Let Chromium make a file of a page, as the last of `wishes` says (``--print-to-pdf=…``, ``--screenshot=…``).
+
+    Raises
+    ------
+    ReportError
+        No Chromium is installed, or it did not make the file.
+    """
     browser = find_browser()
+    made = Path(wishes[-1].partition("=")[2])
     with tempfile.TemporaryDirectory(prefix="journeylab-") as profile:
-        made = Path(profile, "page.pdf")
         command = [
-            *(browser, "--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer"),
+            *(browser, "--headless", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),
             # Nothing that a page asks for is found: it holds all that it needs.
-            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", f"--print-to-pdf={made}"),
+            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", *wishes),
             # Chromium's sandbox does not work for root, which containers often are.
             *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
-            page.as_uri(),
+            page.resolve().as_uri(),
         ]
         try:
             ended = subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=False)
         except subprocess.TimeoutExpired:
             raise ReportError(f"{page.name}: {browser} did not print it within {_PATIENCE_S} s") from None
-        if not made.is_file() or not made.read_bytes().startswith(b"%PDF"):
-            said = ended.stderr.decode(errors="replace").strip().splitlines()
-            raise ReportError(f"{page.name}: {browser} did not print it: {said[-1] if said else ended.returncode}")
-        # The same file system first, so that the last step is one.
-        partial = page.with_name(f".{page.stem}.pdf.partial")
-        shutil.copyfile(made, partial)
-        return partial.replace(page.with_suffix(".pdf"))
+    if not made.is_file() or not made.read_bytes().startswith(_STARTS[made.suffix]):
+        said = ended.stderr.decode(errors="replace").strip().splitlines()
+        raise ReportError(f"{page.name}: {browser} did not print it: {said[-1] if said else ended.returncode}")
